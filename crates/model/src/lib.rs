@@ -1,0 +1,39 @@
+//! The domain of eastwest: Services, EndpointSlices, Workloads, Nodes, Namespaces and DnsRecords, with their
+//! validation, and the messages that the controller and the agents exchange about them.
+//!
+//! Names and JSON follow Kubernetes (`v1`, `discovery.k8s.io/v1`), so that a manifest can be applied as it is; kinds of
+//! our own live in `eastwest.dev/v1`. This crate knows no store, no network and no clock. Everything else builds on it.
+
+mod dnsrecord;
+mod endpointslice;
+mod meta;
+mod namespace;
+mod node;
+mod nodestate;
+mod resource;
+mod selector;
+mod service;
+pub mod stream;
+pub mod validate;
+mod workload;
+
+pub use dnsrecord::*;
+pub use endpointslice::*;
+pub use meta::*;
+pub use namespace::*;
+pub use node::*;
+pub use nodestate::*;
+pub use resource::*;
+pub use selector::*;
+pub use service::*;
+pub use validate::{FieldError, Reason};
+pub use workload::*;
+
+/// The DNS zone that cluster names live in unless configured otherwise.
+pub const DEFAULT_ZONE: &str = "cluster.local";
+/// The label that ties an EndpointSlice to its Service (KEP-752).
+pub const LABEL_SERVICE_NAME: &str = "kubernetes.io/service-name";
+/// The label that names the controller which owns an EndpointSlice.
+pub const LABEL_MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
+/// Our value of [`LABEL_MANAGED_BY`].
+pub const MANAGED_BY: &str = "endpointslice-controller.eastwest.dev";

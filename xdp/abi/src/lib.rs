@@ -1,0 +1,240 @@
+//! Keys and values of the BPF maps, shared by the kernel programs and by user space.
+//!
+//! Every type is `#[repr(C)]`, has explicit padding (always zero) and no enum, bool or Option: whatever bytes are in a
+//! map, reading them is sound. A change of any layout here must raise [`VERSION`], which stands in the pin path, since
+//! the kernel reuses a pinned map without any look at its layout.
+//!
+//! Addresses are in network order. Ports are `[u8; 2]` in network order. Everything else is in host order.
+
+#![no_std]
+
+/// Version of these layouts: pins live in `/sys/fs/bpf/eastwest/v<VERSION>`.
+pub const VERSION: u32 = 1;
+
+/// Names of the maps as they stand in the object file and in the pin folder.
+pub mod maps {
+    /// `Array<Config>`, one entry.
+    pub const CONFIG: &str = "CONFIG";
+    /// `HashMap<FrontendKey4, Frontend>`.
+    pub const FRONTENDS4: &str = "FRONTENDS4";
+    /// `HashMap<FrontendKey6, Frontend>`.
+    pub const FRONTENDS6: &str = "FRONTENDS6";
+    /// `Array<Backend>` by backend id, mmap-able. Id 0 is never used.
+    pub const BACKENDS: &str = "BACKENDS";
+    /// `Array<u32>` of backend ids, mmap-able; frontends own extents of it.
+    pub const SLOTS: &str = "SLOTS";
+    /// `HashMap<EndpointKey4, u32>`: which (address, port, protocol) is a backend, and its id.
+    pub const ENDPOINTS4: &str = "ENDPOINTS4";
+    /// `HashMap<EndpointKey6, u32>`.
+    pub const ENDPOINTS6: &str = "ENDPOINTS6";
+    /// LRU, written by the kernel side alone.
+    pub const CONNTRACK4: &str = "CONNTRACK4";
+    /// LRU, written by the kernel side alone.
+    pub const CONNTRACK6: &str = "CONNTRACK6";
+    /// LRU of sockets of host processes, written by the kernel side alone.
+    pub const SOCKETS: &str = "SOCKETS";
+    /// `PerCpuArray<u64>` by `counter`.
+    pub const COUNTERS: &str = "COUNTERS";
+}
+
+/// Names of the programs in the object file.
+pub mod programs {
+    /// XDP, ingress of the host side of a pod's veth (generic mode): forward.
+    pub const POD_INGRESS_XDP: &str = "pod_ingress_xdp";
+    /// tc, ingress of the host side of a pod's veth: forward.
+    pub const POD_INGRESS_TC: &str = "pod_ingress_tc";
+    /// tc, egress of the host side of a pod's veth: back.
+    pub const POD_EGRESS_TC: &str = "pod_egress_tc";
+    /// XDP, ingress of a NIC: forward, and back for remote backends.
+    pub const NIC_INGRESS_XDP: &str = "nic_ingress_xdp";
+    /// tc in its place where there is no XDP.
+    pub const NIC_INGRESS_TC: &str = "nic_ingress_tc";
+    /// tc, egress of a NIC: back for local backends.
+    pub const NIC_EGRESS_TC: &str = "nic_egress_tc";
+    /// cgroup/connect4 and its sisters, for processes on the host.
+    pub const CONNECT4: &str = "connect4";
+    /// cgroup/connect6.
+    pub const CONNECT6: &str = "connect6";
+    /// cgroup/sendmsg4.
+    pub const SENDMSG4: &str = "sendmsg4";
+    /// cgroup/sendmsg6.
+    pub const SENDMSG6: &str = "sendmsg6";
+    /// cgroup/recvmsg4.
+    pub const RECVMSG4: &str = "recvmsg4";
+    /// cgroup/recvmsg6.
+    pub const RECVMSG6: &str = "recvmsg6";
+    /// cgroup/getpeername4.
+    pub const GETPEERNAME4: &str = "getpeername4";
+    /// cgroup/getpeername6.
+    pub const GETPEERNAME6: &str = "getpeername6";
+}
+
+macro_rules! pod {
+    ($($(#[$meta:meta])* pub struct $name:ident = $size:literal { $($(#[$fmeta:meta])* pub $field:ident: $ty:ty,)* })*) => {$(
+        $(#[$meta])*
+        #[repr(C)]
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+        pub struct $name { $($(#[$fmeta])* pub $field: $ty,)* }
+        const _: () = assert!(core::mem::size_of::<$name>() == $size);
+        // No implicit padding: the fields fill the struct.
+        const _: () = assert!(0 $(+ core::mem::size_of::<$ty>())* == $size);
+    )*};
+}
+
+pod! {
+    /// What the programs must know about the node. Rewritten at will: each field is read on its own.
+    pub struct Config = 64 {
+        /// The node's own address, source of masqueraded packets; zero: none of this family.
+        pub node4: [u8; 4],
+        /// Stands for a pod that is the backend of its own call.
+        pub hairpin4: [u8; 4],
+        /// As `node4`.
+        pub node6: [u8; 16],
+        /// As `hairpin4`.
+        pub hairpin6: [u8; 16],
+        /// First port for masqueraded packets, host order.
+        pub masquerade_from: u16,
+        /// Last port for masqueraded packets, host order.
+        pub masquerade_to: u16,
+        /// Bits of `config_flags`.
+        pub flags: u32,
+        /// Highest backend id in use, for bounds.
+        pub backends: u32,
+        /// Entries in `SLOTS`.
+        pub slots: u32,
+        pub pad: [u32; 2],
+    }
+
+    /// What a client asks for. Port 0 and protocol 0 stand for the address itself: it is a virtual IP, whatever else.
+    pub struct FrontendKey4 = 8 {
+        pub addr: [u8; 4],
+        pub port: [u8; 2],
+        pub protocol: u8,
+        pub pad: u8,
+    }
+
+    /// As `FrontendKey4`.
+    pub struct FrontendKey6 = 20 {
+        pub addr: [u8; 16],
+        pub port: [u8; 2],
+        pub protocol: u8,
+        pub pad: u8,
+    }
+
+    /// What to do about it. `slots .. slots + count` in `SLOTS` are its backends; `count` 0 refuses.
+    pub struct Frontend = 24 {
+        /// Identity of the Service port, for affinity and counters; never 0.
+        pub service: u32,
+        /// Bits of `frontend_flags`.
+        pub flags: u32,
+        /// First slot.
+        pub slots: u32,
+        /// Number of slots.
+        pub count: u32,
+        /// Seconds that ClientIP affinity lasts; 0: none.
+        pub affinity: u32,
+        pub pad: u32,
+    }
+
+    /// Where packets go.
+    pub struct Backend = 32 {
+        /// IPv4 in the first 4 bytes.
+        pub addr: [u8; 16],
+        pub port: [u8; 2],
+        pub protocol: u8,
+        pub pad: u8,
+        /// Bits of `backend_flags`; 0: the id is free.
+        pub flags: u32,
+        /// Counts the uses of this id: a connection remembers which one it was made for.
+        pub generation: u32,
+        pub pad2: u32,
+    }
+
+    /// A backend by what it is.
+    pub struct EndpointKey4 = 8 {
+        pub addr: [u8; 4],
+        pub port: [u8; 2],
+        pub protocol: u8,
+        pub pad: u8,
+    }
+
+    /// As `EndpointKey4`.
+    pub struct EndpointKey6 = 20 {
+        pub addr: [u8; 16],
+        pub port: [u8; 2],
+        pub protocol: u8,
+        pub pad: u8,
+    }
+}
+
+/// `Config::flags`.
+pub mod config_flags {
+    /// Redirect at the NIC by `bpf_fib_lookup` instead of passing to the stack.
+    pub const NIC_REDIRECT: u32 = 1 << 0;
+    /// `bpf_l4_csum_replace` knows `BPF_F_IPV6` (6.16).
+    pub const CSUM_IPV6: u32 = 1 << 1;
+}
+
+/// `Frontend::flags`.
+pub mod frontend_flags {
+    /// The entry for the address itself: refuse ports that no Service has.
+    pub const ADDRESS: u32 = 1 << 0;
+    /// No endpoints here by policy (`Local` without a local one): drop instead of refusing.
+    pub const DROP: u32 = 1 << 1;
+}
+
+/// `Backend::flags`.
+pub mod backend_flags {
+    /// The id is in use.
+    pub const LIVE: u32 = 1 << 0;
+    /// New flows may go to it; without it, old UDP flows choose anew and TCP lives on.
+    pub const USABLE: u32 = 1 << 1;
+    /// On this node.
+    pub const LOCAL: u32 = 1 << 2;
+}
+
+/// Indices of `COUNTERS`.
+pub mod counter {
+    macro_rules! counters {
+        ($($(#[$meta:meta])* $name:ident = $index:literal, $label:literal;)*) => {
+            $($(#[$meta])* pub const $name: u32 = $index;)*
+            /// Names by index, as metrics and `NodeState` show them.
+            pub const NAMES: &[&str] = &[$($label),*];
+        };
+    }
+    counters! {
+        /// Packets translated towards a backend.
+        FORWARD = 0, "forward";
+        /// Packets translated back.
+        REVERSE = 1, "reverse";
+        /// Connections opened through a frontend.
+        NEW = 2, "new_connections";
+        /// Refused: a Service port without endpoints.
+        NO_ENDPOINTS = 3, "refused_no_endpoints";
+        /// Refused: a port that the virtual IP does not have.
+        NO_PORT = 4, "refused_no_port";
+        /// Dropped by `Local` traffic policy.
+        LOCAL_POLICY = 5, "dropped_local_policy";
+        /// Dropped: no free translated tuple.
+        NO_TUPLE = 6, "dropped_no_tuple";
+        /// Dropped: the connection table could not take the entry.
+        TABLE_FULL = 7, "dropped_table_full";
+        /// Dropped: headers cut short or wrong on a packet for a virtual IP.
+        MALFORMED = 8, "dropped_malformed";
+        /// Sockets of host processes translated.
+        SOCKET = 9, "sockets";
+        /// Pods that reached themselves through a Service.
+        HAIRPIN = 10, "hairpin";
+        /// Packets sent on by XDP without the stack.
+        REDIRECT = 11, "redirect";
+        /// Packets passed to the stack as the neighbour was not known yet.
+        NO_NEIGHBOUR = 12, "no_neighbour";
+        /// Connections given another source port, as theirs was in use towards the backend.
+        PORT_CHANGED = 13, "port_changed";
+        /// Dropped: no way to write the packet (a helper failed).
+        WRITE_FAILED = 14, "dropped_write_failed";
+    }
+    /// Number of counters.
+    pub const COUNT: u32 = 15;
+    const _: () = assert!(NAMES.len() == COUNT as usize);
+}
