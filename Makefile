@@ -1,0 +1,119 @@
+# One command for each habit. `make help` lists them; each says what it installs and does.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+export PATH := $(shell scripts/path)
+CARGO ?= cargo
+# Tests and the demo make network namespaces and load kernel programs: they run as root, by sudo where make does not.
+AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo -E env "PATH=$(PATH)")
+TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
+# The demo and the tests share one build of the dev profile; RELEASE=1 runs the demo on the release binaries.
+BIN_DIR := $(TARGET_DIR)/$(if $(RELEASE),release,debug)
+BINARIES := -p eastwest -p eastwest-agent -p eastwest-controller
+WEB_SOURCES := $(shell find web/src web/public -type f 2>/dev/null) web/index.html web/package-lock.json \
+  web/svelte.config.js web/vite.config.ts web/tsconfig.json
+
+say = @printf '\n== %s\n' '$(1)'
+
+.PHONY: help
+help: ## this list
+	@echo 'make TARGET:'
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+
+.PHONY: build
+build: setup-build bpf web ## release binaries in target/release, kernel programs and dashboard embedded
+	$(call say,release binaries: $(TARGET_DIR)/release/{eastwest,eastwest-agent,eastwest-controller})
+	$(CARGO) build --release --locked $(BINARIES)
+
+.PHONY: setup
+setup: setup-build setup-lab setup-browser ## install what is missing (apt-get; tools in ~/.cache/eastwest)
+
+.PHONY: setup-build setup-lab setup-browser setup-lint
+setup-build setup-lab setup-browser setup-lint: setup-%:
+	@scripts/setup $*
+
+.PHONY: bpf
+bpf: setup-build ## the kernel programs: target/bpf/eastwest.bpf.o
+	$(call say,kernel programs by cargo xtask bpf)
+	$(CARGO) xtask bpf
+
+.PHONY: web
+web: setup-build web/dist/index.html ## the dashboard: web/dist, which the controller embeds
+
+web/dist/index.html: $(WEB_SOURCES) | web/node_modules/.package-lock.json
+	$(call say,dashboard: vite build to web/dist)
+	cd web && npm run --silent build
+
+web/node_modules/.package-lock.json: web/package-lock.json web/package.json
+	$(call say,npm packages of the dashboard, as web/package-lock.json names them)
+	cd web && npm ci --no-audit --no-fund && touch node_modules/.package-lock.json
+
+# What the demo and the lab tests run.
+.PHONY: binaries
+binaries: bpf web
+	$(call say,binaries in $(BIN_DIR))
+	$(CARGO) build --locked $(if $(RELEASE),--release) $(BINARIES)
+
+.PHONY: demo
+demo: setup-build setup-lab binaries ## a cluster in network namespaces, step by step (ARGS=--keep leaves it up)
+	$(call say,demo: three nodes in network namespaces of their own; nothing of this machine is touched)
+	$(AS_ROOT) env EASTWEST_BIN_DIR=$(BIN_DIR) demo/run $(ARGS)
+
+.PHONY: test
+test: setup test-rust test-web test-browser ## all tests: Rust (with privileged ones), dashboard, browser
+
+.PHONY: test-rust
+test-rust: setup-build setup-lab binaries ## unit, property and lab tests of all crates
+	$(call say,Rust tests; those that need network namespaces and kernel programs run as root)
+	EASTWEST_BIN_DIR=$(BIN_DIR) CARGO_TARGET_$(HOST)_RUNNER='$(AS_ROOT)' \
+	  $(CARGO) test --locked --workspace --no-fail-fast
+
+.PHONY: test-web
+test-web: setup-build web ## types and unit tests of the dashboard
+	$(call say,dashboard: types generated from api-spec are current; type check; unit tests)
+	cd web && npm run --silent check:types && npm run --silent check && npm run --silent test
+
+.PHONY: test-browser
+test-browser: setup binaries ## the dashboard in headless Chromium against a real cluster in the lab
+	$(call say,dashboard in headless Chromium against a controller and agents in the lab)
+	cd web && $(AS_ROOT) env EASTWEST_BIN_DIR=$(BIN_DIR) npm run --silent test:browser
+
+.PHONY: bench
+bench: setup-lab build ## measures, on release binaries: target/bench/*.json and a table
+	$(call say,benchmarks; each ratio is taken within one run)
+	$(AS_ROOT) env EASTWEST_BIN_DIR=$(TARGET_DIR)/release CARGO_TARGET_DIR=$(TARGET_DIR) benches/run $(ARGS)
+
+.PHONY: lint
+lint: setup-build setup-lint bpf web ## rustfmt, clippy with warnings denied, cargo-deny, svelte-check, shell syntax
+	$(call say,rustfmt and clippy)
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(call say,cargo-deny: licences$(,) bans and sources of dependencies)
+	$(CARGO) deny --locked check bans licenses sources
+	$(call say,dashboard and scripts)
+	cd web && npm run --silent check && npm run --silent check:format
+	@for s in scripts/* .ci/run; do bash -n "$$s"; done
+
+.PHONY: fmt
+fmt: web/node_modules/.package-lock.json ## format everything
+	$(CARGO) fmt --all
+	cd web && npm run --silent fmt
+
+.PHONY: spec
+spec: setup-build ## api-spec/openapi.json from the code, and the dashboard's types from that
+	$(call say,api-spec/openapi.json and web/src/lib/api/schema.d.ts)
+	$(CARGO) run --locked -q -p eastwest-controller -- openapi > $(TARGET_DIR)/openapi.json.new
+	mv $(TARGET_DIR)/openapi.json.new api-spec/openapi.json
+	$(MAKE) --no-print-directory web/node_modules/.package-lock.json
+	cd web && npm run --silent types
+
+.PHONY: clean
+clean: ## remove what builds made
+	$(CARGO) clean
+	rm -rf web/dist web/node_modules web/test-results xdp/programs/target
+
+# The host's target triple as cargo spells it in environment variables.
+HOST = $(shell rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
+, := ,
