@@ -18,8 +18,8 @@ pub enum Error {
     Yaml { path: PathBuf, reason: String },
     #[error("unknown setting {key} (from {origin}){}", nearest.as_ref().map(|n| format!(": did you mean {n}?")).unwrap_or_default())]
     UnknownKey { key: String, origin: Source, nearest: Option<String> },
-    #[error("bad value {value:?} for {key} (from {origin}); accepted: {accepted}{}", if reason.is_empty() { String::new() } else { format!(" ({reason})") })]
-    Value { key: String, value: String, origin: Source, accepted: String, reason: String },
+    #[error("bad value {value:?} for {key} (from {origin}); accepted: {accepted}")]
+    Value { key: String, value: String, origin: Source, accepted: String },
 }
 
 /// Where a value came from.
@@ -129,7 +129,11 @@ pub(crate) fn load<S: Settings>(
         .collect();
     let settings = S::build(&mut |index| values[index].1.clone()).map_err(|(index, reason)| {
         let (key, value, _, origin) = values[index].clone();
-        Error::Value { key, value, origin, accepted: (keys[index].accepted)().into_owned(), reason }
+        let mut accepted = (keys[index].accepted)().into_owned();
+        if !reason.is_empty() {
+            accepted.push_str(&format!(" ({reason})"));
+        }
+        Error::Value { key, value, origin, accepted }
     })?;
     Ok(Loaded { settings, values })
 }
@@ -160,8 +164,7 @@ fn from_env(
             key: key.camel(),
             value: bad.to_string_lossy().into_owned(),
             origin: Source::Env(name.to_owned()),
-            accepted: (key.accepted)().into_owned(),
-            reason: "not UTF-8".into(),
+            accepted: format!("{} (in UTF-8)", (key.accepted)()),
         })?;
         values.insert(key.field.to_owned(), Value::from(value));
     }
@@ -202,7 +205,6 @@ fn from_file(keys: &[Key], path: &Path) -> Result<Dict, Error> {
             value: format!("a {}", value.to_actual()),
             origin: origin(),
             accepted: (key.accepted)().into_owned(),
-            reason: String::new(),
         })?;
         values.insert(key.field.to_owned(), Value::from(text));
     }

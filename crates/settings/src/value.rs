@@ -103,9 +103,9 @@ impl Setting for Duration {
     fn show(&self) -> String {
         let ms = self.as_millis();
         match ms {
-            _ if ms % 1_000 != 0 => format!("{ms}ms"),
-            _ if ms % 60_000 != 0 || ms == 0 => format!("{}s", ms / 1_000),
-            _ if ms % 3_600_000 != 0 => format!("{}m", ms / 60_000),
+            _ if !ms.is_multiple_of(1_000) => format!("{ms}ms"),
+            _ if !ms.is_multiple_of(60_000) || ms == 0 => format!("{}s", ms / 1_000),
+            _ if !ms.is_multiple_of(3_600_000) => format!("{}m", ms / 60_000),
             _ => format!("{}h", ms / 3_600_000),
         }
     }
