@@ -27,11 +27,11 @@ pub mod maps {
     pub const ENDPOINTS4: &str = "ENDPOINTS4";
     /// `HashMap<EndpointKey6, u32>`.
     pub const ENDPOINTS6: &str = "ENDPOINTS6";
-    /// LRU, written by the kernel side alone.
+    /// LRU of `ConntrackKey4` to `Conntrack4`, written by the kernel side alone.
     pub const CONNTRACK4: &str = "CONNTRACK4";
-    /// LRU, written by the kernel side alone.
+    /// LRU of `ConntrackKey6` to `Conntrack6`, written by the kernel side alone.
     pub const CONNTRACK6: &str = "CONNTRACK6";
-    /// LRU of sockets of host processes, written by the kernel side alone.
+    /// LRU of `SocketKey` to `Socket` for host processes, written by the kernel side alone.
     pub const SOCKETS: &str = "SOCKETS";
     /// `PerCpuArray<u64>` by `counter`.
     pub const COUNTERS: &str = "COUNTERS";
@@ -165,6 +165,118 @@ pod! {
         pub protocol: u8,
         pub pad: u8,
     }
+
+    /// A packet as it arrives: from whom, to whom, and on which side of a translation it is seen.
+    pub struct ConntrackKey4 = 16 {
+        pub saddr: [u8; 4],
+        pub daddr: [u8; 4],
+        pub sport: [u8; 2],
+        pub dport: [u8; 2],
+        pub protocol: u8,
+        /// One of `direction`.
+        pub direction: u8,
+        pub pad: u16,
+    }
+
+    /// As `ConntrackKey4`.
+    pub struct ConntrackKey6 = 40 {
+        pub saddr: [u8; 16],
+        pub daddr: [u8; 16],
+        pub sport: [u8; 2],
+        pub dport: [u8; 2],
+        pub protocol: u8,
+        /// One of `direction`.
+        pub direction: u8,
+        pub pad: u16,
+    }
+
+    /// How the packet leaves. With the two ends exchanged this is the other half's key: a pair finds each other.
+    pub struct Conntrack4 = 32 {
+        pub saddr: [u8; 4],
+        pub daddr: [u8; 4],
+        pub sport: [u8; 2],
+        pub dport: [u8; 2],
+        /// `Frontend::service`; 0 on a direct flow.
+        pub service: u32,
+        /// Id of the backend; 0 on a direct flow.
+        pub backend: u32,
+        /// `Backend::generation` when the flow was made.
+        pub generation: u32,
+        /// Last packet of this half, in units of 2^30 ns (1.07 s) of the coarse monotonic clock.
+        pub seen: u32,
+        /// Bits of `conntrack_flags`.
+        pub flags: u16,
+        /// Bits of `conntrack_state`.
+        pub state: u16,
+    }
+
+    /// As `Conntrack4`.
+    pub struct Conntrack6 = 56 {
+        pub saddr: [u8; 16],
+        pub daddr: [u8; 16],
+        pub sport: [u8; 2],
+        pub dport: [u8; 2],
+        pub service: u32,
+        pub backend: u32,
+        pub generation: u32,
+        pub seen: u32,
+        pub flags: u16,
+        pub state: u16,
+    }
+
+    /// What a socket of a host process talks to, by the backend's address: recvmsg and getpeername show the frontend.
+    pub struct SocketKey = 32 {
+        /// `bpf_get_socket_cookie`.
+        pub cookie: u64,
+        /// IPv4 in the first 4 bytes.
+        pub addr: [u8; 16],
+        pub port: [u8; 2],
+        pub protocol: u8,
+        pub pad: [u8; 5],
+    }
+
+    /// The frontend the process asked for.
+    pub struct Socket = 32 {
+        /// IPv4 in the first 4 bytes.
+        pub addr: [u8; 16],
+        pub port: [u8; 2],
+        pub pad: u16,
+        pub service: u32,
+        pub backend: u32,
+        pub generation: u32,
+    }
+}
+
+/// `ConntrackKey4::direction`.
+pub mod direction {
+    /// As the client sends.
+    pub const FORWARD: u8 = 0;
+    /// As the backend answers.
+    pub const REVERSE: u8 = 1;
+}
+
+/// `Conntrack4::flags`.
+pub mod conntrack_flags {
+    /// Straight to an endpoint, without a frontend; kept so that no translated flow takes its tuple.
+    pub const DIRECT: u16 = 1 << 0;
+    /// The client is its own backend: the packet goes back into the device it came from.
+    pub const HAIRPIN: u16 = 1 << 1;
+    /// The source is the node, as the backend is on another one; the reply comes back by the NIC.
+    pub const MASQUERADE: u16 = 1 << 2;
+    /// The packet leaves as it came.
+    pub const UNCHANGED: u16 = 1 << 3;
+    /// Opened at a NIC by a client outside.
+    pub const OUTSIDE: u16 = 1 << 4;
+}
+
+/// `Conntrack4::state`, TCP only.
+pub mod conntrack_state {
+    /// The client has sent FIN.
+    pub const FIN_FORWARD: u16 = 1 << 0;
+    /// The backend has sent FIN.
+    pub const FIN_REVERSE: u16 = 1 << 1;
+    /// Either has sent RST.
+    pub const RESET: u16 = 1 << 2;
 }
 
 /// `Config::flags`.

@@ -1,0 +1,20 @@
+//! The BPF entry points. Thin: what happens to a packet is decided in `eastwest_packet`, which also runs on the host.
+
+#![no_std]
+#![no_main]
+
+mod empty;
+mod maps;
+mod nic;
+mod pod;
+mod socket;
+
+#[cfg(not(test))]
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo) -> ! {
+    loop {}
+}
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,0 +1,32 @@
+//! The maps. Sizes here are defaults: user space sets `max_entries` before it loads the object.
+
+use aya_ebpf::bindings::BPF_F_MMAPABLE;
+use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray};
+use aya_ebpf::macros::btf_map;
+use eastwest_abi::{
+    Backend, Config, Conntrack4, Conntrack6, ConntrackKey4, ConntrackKey6, EndpointKey4, EndpointKey6,
+    Frontend, FrontendKey4, FrontendKey6, Socket, SocketKey, counter,
+};
+
+#[btf_map]
+pub static CONFIG: Array<Config, 1> = Array::new();
+#[btf_map]
+pub static FRONTENDS4: HashMap<FrontendKey4, Frontend, 65536, 1> = HashMap::new();
+#[btf_map]
+pub static FRONTENDS6: HashMap<FrontendKey6, Frontend, 65536, 1> = HashMap::new();
+#[btf_map]
+pub static BACKENDS: Array<Backend, 131072, { BPF_F_MMAPABLE as usize }> = Array::new();
+#[btf_map]
+pub static SLOTS: Array<u32, 524288, { BPF_F_MMAPABLE as usize }> = Array::new();
+#[btf_map]
+pub static ENDPOINTS4: HashMap<EndpointKey4, u32, 131072, 1> = HashMap::new();
+#[btf_map]
+pub static ENDPOINTS6: HashMap<EndpointKey6, u32, 131072, 1> = HashMap::new();
+#[btf_map]
+pub static CONNTRACK4: LruHashMap<ConntrackKey4, Conntrack4, 262144> = LruHashMap::new();
+#[btf_map]
+pub static CONNTRACK6: LruHashMap<ConntrackKey6, Conntrack6, 262144> = LruHashMap::new();
+#[btf_map]
+pub static SOCKETS: LruHashMap<SocketKey, Socket, 65536> = LruHashMap::new();
+#[btf_map]
+pub static COUNTERS: PerCpuArray<u64, { counter::COUNT as usize }> = PerCpuArray::new();
