@@ -4,9 +4,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use eastwest_model::Protocol;
+use serde::{Deserialize, Serialize};
 
 /// A Service's namespace and name.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ServiceKey {
     pub namespace: Arc<str>,
     pub name: Arc<str>,
@@ -75,7 +76,7 @@ pub enum DnsService {
 }
 
 /// A port as SRV names it: `_name._protocol`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct DnsPort {
     /// Empty: no SRV under a name.
     pub name: Arc<str>,

@@ -1,0 +1,311 @@
+//! Objects in the form that is kept: what the rules read and nothing else, so that 100,000 endpoints stay small.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use eastwest_model::{
+    AddressType, DnsRecord, EndpointSlice, FieldError, Kind, Namespace, ObjectMeta, Protocol, Service,
+    ServiceType, SessionAffinity, TrafficPolicy, validate,
+};
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::{DnsPort, ServiceKey};
+
+/// kube-proxy leaves Services and EndpointSlices with this label to another proxy.
+const LABEL_PROXY_NAME: &str = "service.kubernetes.io/service-proxy-name";
+/// EndpointSlices (and Services) with this label are for names only.
+const LABEL_HEADLESS: &str = "service.kubernetes.io/headless";
+
+/// For whom to compile.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// Name of this node, as in `nodeName` of endpoints.
+    pub node: Arc<str>,
+    /// Ranges of virtual addresses. An endpoint inside them would be a Service in front of a Service: skipped.
+    pub service_cidrs: Vec<IpNet>,
+}
+
+/// An object in the form that is kept, with its identity.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Object {
+    Service { key: ServiceKey, input: Arc<ServiceInput> },
+    Slice { namespace: Arc<str>, name: Arc<str>, input: Arc<SliceInput> },
+    Namespace { name: Arc<str> },
+    Record { namespace: Arc<str>, name: Arc<str>, record: Arc<DnsRecord> },
+}
+
+impl Object {
+    /// Kind, namespace (empty for kinds without) and name.
+    pub fn id(&self) -> (Kind, &str, &str) {
+        match self {
+            Self::Service { key, .. } => (Kind::Service, &key.namespace, &key.name),
+            Self::Slice { namespace, name, .. } => (Kind::EndpointSlice, namespace, name),
+            Self::Namespace { name } => (Kind::Namespace, "", name),
+            Self::Record { namespace, name, .. } => (Kind::DnsRecord, namespace, name),
+        }
+    }
+}
+
+/// What the rules read of a Service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceInput {
+    pub mode: ServiceMode,
+    pub ports: Vec<DnsPort>,
+    /// Seconds of ClientIP affinity; 0: none.
+    pub affinity_seconds: u32,
+    /// `internalTrafficPolicy: Local`.
+    pub internal_local: bool,
+    pub publish_not_ready: bool,
+    /// Another proxy programs it: names only.
+    pub names_only: bool,
+}
+
+/// How a Service is reached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ServiceMode {
+    /// By virtual addresses; none while the server has not chosen any.
+    ClusterIp(Vec<IpAddr>),
+    Headless,
+    ExternalName(Arc<str>),
+}
+
+/// What the rules read of an EndpointSlice.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SliceInput {
+    /// Name of the Service, in the slice's namespace; empty: of none.
+    pub service: Arc<str>,
+    pub ports: Arc<[DnsPort]>,
+    pub endpoints: Vec<EndpointInput>,
+    /// Another proxy programs it, or it is for names only.
+    pub names_only: bool,
+}
+
+/// One endpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndpointInput {
+    pub addr: IpAddr,
+    /// Bits: [`READY`](Self::READY), [`DRAINING`](Self::DRAINING), [`LOCAL`](Self::LOCAL).
+    pub flags: u8,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<Arc<str>>,
+}
+
+impl EndpointInput {
+    pub const READY: u8 = 1;
+    /// Serving while it terminates: used where nothing is ready (KEP-1669).
+    pub const DRAINING: u8 = 2;
+    /// On this node.
+    pub const LOCAL: u8 = 4;
+
+    pub fn is(&self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
+}
+
+/// The result of [`Context::decode`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decoded {
+    /// Absent for kinds that the rules do not read.
+    pub object: Option<Object>,
+    /// Parts of the object that are left out, and why: `EndpointSlice default/web-1: endpoints[0]…`.
+    pub problems: Vec<String>,
+}
+
+/// An object that is not one of its kind.
+#[derive(Debug, thiserror::Error)]
+#[error("{kind} from the controller cannot be read: {source}", kind = kind.name())]
+pub struct DecodeError {
+    pub kind: Kind,
+    source: serde_json::Error,
+}
+
+impl Context {
+    /// Reads an object's JSON into the form that is kept.
+    pub fn decode(&self, kind: Kind, json: &str) -> Result<Decoded, DecodeError> {
+        fn read<'a, T: Deserialize<'a>>(kind: Kind, json: &'a str) -> Result<T, DecodeError> {
+            serde_json::from_str(json).map_err(|source| DecodeError { kind, source })
+        }
+        Ok(match kind {
+            Kind::Service => self.service(&read(kind, json)?),
+            Kind::EndpointSlice => self.slice(&read(kind, json)?),
+            Kind::Namespace => {
+                let object: Namespace = read(kind, json)?;
+                Object::Namespace { name: object.metadata.name.into() }.into()
+            }
+            Kind::DnsRecord => self.record(read(kind, json)?),
+            Kind::Node | Kind::Workload | Kind::NodeState => Decoded { object: None, problems: Vec::new() },
+        })
+    }
+
+    /// As [`decode`](Self::decode), from the model's form.
+    pub fn service(&self, service: &Service) -> Decoded {
+        let mut problems = Problems::of(Kind::Service, &service.metadata);
+        let spec = &service.spec;
+        let mode = if service.service_type() == ServiceType::ExternalName {
+            ServiceMode::ExternalName(spec.external_name.trim_end_matches('.').into())
+        } else if service.is_headless() {
+            ServiceMode::Headless
+        } else {
+            let only = spec.cluster_ips.is_empty().then_some(&spec.cluster_ip);
+            let mut ips = Vec::new();
+            for text in spec.cluster_ips.iter().chain(only).filter(|ip| !ip.is_empty()) {
+                match text.parse() {
+                    Ok(ip) if !ips.contains(&ip) => ips.push(ip),
+                    Ok(_) => {}
+                    Err(_) => problems.add(format!("spec.clusterIPs: {text:?} is not an IP address")),
+                }
+            }
+            ServiceMode::ClusterIp(ips)
+        };
+        let affinity_seconds = match spec.session_affinity {
+            Some(SessionAffinity::ClientIP) => {
+                let config = spec.session_affinity_config.as_ref().and_then(|c| c.client_ip.as_ref());
+                // Kubernetes' default is three hours (DefaultClientIPServiceAffinitySeconds).
+                config.and_then(|c| c.timeout_seconds).map_or(10_800, |t| t.clamp(1, 86_400) as u32)
+            }
+            _ => 0,
+        };
+        let ports = spec.ports.iter().filter(|p| p.port != 0);
+        let input = ServiceInput {
+            mode,
+            ports: ports
+                .map(|p| DnsPort { name: p.name.as_str().into(), protocol: p.protocol, port: p.port })
+                .collect(),
+            affinity_seconds,
+            internal_local: spec.internal_traffic_policy == Some(TrafficPolicy::Local),
+            publish_not_ready: spec.publish_not_ready_addresses == Some(true),
+            names_only: names_only(&service.metadata),
+        };
+        let meta = &service.metadata;
+        let key = ServiceKey::new(meta.namespace.as_str(), meta.name.as_str());
+        problems.with(Object::Service { key, input: Arc::new(input) })
+    }
+
+    /// As [`decode`](Self::decode), from the model's form.
+    pub fn slice(&self, slice: &EndpointSlice) -> Decoded {
+        let mut problems = Problems::of(Kind::EndpointSlice, &slice.metadata);
+        // Nothing to program; still an object, as it may have been something before.
+        let programmed = slice.address_type != AddressType::FQDN;
+        let service = slice.service_name().filter(|_| programmed).unwrap_or("");
+        let ports = slice.ports.iter().filter_map(|p| {
+            // A port of 0, or none ("all ports"), is nothing that could be programmed.
+            let port = p.port.filter(|p| *p != 0)?;
+            Some(DnsPort { name: p.name.as_deref().unwrap_or("").into(), protocol: p.protocol, port })
+        });
+        let mut endpoints = Vec::with_capacity(slice.endpoints.len());
+        for (i, e) in slice.endpoints.iter().enumerate().filter(|_| !service.is_empty()) {
+            let Some(address) = e.addresses.first() else {
+                problems.add(format!("endpoints[{i}]: no address"));
+                continue;
+            };
+            let addr = match self.endpoint_address(address, slice.address_type) {
+                Ok(addr) => addr,
+                Err(why) => {
+                    problems.add(format!("endpoints[{i}].addresses[0]: {why}"));
+                    continue;
+                }
+            };
+            let conditions = &e.conditions;
+            let mut flags = 0;
+            if conditions.is_ready() {
+                flags |= EndpointInput::READY;
+            }
+            if conditions.is_serving() && conditions.is_terminating() {
+                flags |= EndpointInput::DRAINING;
+            }
+            if e.node_name.as_deref() == Some(&*self.node) {
+                flags |= EndpointInput::LOCAL;
+            }
+            let hostname = e.hostname.as_deref().filter(|h| !h.is_empty()).map(Arc::from);
+            endpoints.push(EndpointInput { addr, flags, hostname });
+        }
+        let input = SliceInput {
+            service: service.into(),
+            ports: ports.collect(),
+            endpoints,
+            names_only: names_only(&slice.metadata),
+        };
+        let meta = &slice.metadata;
+        problems.with(Object::Slice {
+            namespace: meta.namespace.as_str().into(),
+            name: meta.name.as_str().into(),
+            input: Arc::new(input),
+        })
+    }
+
+    fn endpoint_address(&self, text: &str, family: AddressType) -> Result<IpAddr, String> {
+        let mut errors: Vec<FieldError> = Vec::new();
+        validate::endpoint_ip(&mut errors, "", text);
+        if let Some(error) = errors.pop() {
+            return Err(error.message);
+        }
+        let addr: IpAddr = text.parse().map_err(|_| format!("{text:?} is not an IP address"))?;
+        if addr.is_ipv4() != (family == AddressType::IPv4) {
+            return Err(format!("{addr} is not of the slice's addressType {family:?}"));
+        }
+        if let Some(range) = self.service_cidrs.iter().find(|r| r.contains(&addr)) {
+            return Err(format!("{addr} is a virtual address ({range}), which would lead to itself"));
+        }
+        Ok(addr)
+    }
+
+    fn record(&self, mut record: DnsRecord) -> Decoded {
+        let meta = &mut record.metadata;
+        let (namespace, name) = (meta.namespace.as_str().into(), meta.name.as_str().into());
+        let keep = ObjectMeta {
+            name: std::mem::take(&mut meta.name),
+            namespace: std::mem::take(&mut meta.namespace),
+            ..ObjectMeta::default()
+        };
+        record.metadata = keep;
+        Object::Record { namespace, name, record: Arc::new(record) }.into()
+    }
+}
+
+fn names_only(meta: &ObjectMeta) -> bool {
+    meta.labels.contains_key(LABEL_PROXY_NAME) || meta.labels.contains_key(LABEL_HEADLESS)
+}
+
+impl From<Object> for Decoded {
+    fn from(object: Object) -> Self {
+        Self { object: Some(object), problems: Vec::new() }
+    }
+}
+
+/// Collects problems of one object; a slice full of the same mistake does not fill the report.
+struct Problems {
+    object: String,
+    found: Vec<String>,
+    more: usize,
+}
+
+impl Problems {
+    const MOST: usize = 4;
+
+    fn of(kind: Kind, meta: &ObjectMeta) -> Self {
+        let object = format!("{} {}/{}", kind.name(), meta.namespace, meta.name);
+        Self { object, found: Vec::new(), more: 0 }
+    }
+
+    fn add(&mut self, what: String) {
+        if self.found.len() < Self::MOST {
+            self.found.push(format!("{}: {what}", self.object));
+        } else {
+            self.more += 1;
+        }
+    }
+
+    fn with(mut self, object: Object) -> Decoded {
+        if self.more > 0 {
+            self.found.push(format!("{}: and {} more like these", self.object, self.more));
+        }
+        Decoded { object: Some(object), problems: self.found }
+    }
+}
+
+/// Used by the rules: whether a port of a slice is the one that a Service port means.
+pub(crate) fn same_port(slice: &DnsPort, name: &str, protocol: Protocol) -> bool {
+    slice.protocol == protocol && &*slice.name == name
+}

@@ -1,0 +1,246 @@
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use eastwest_model::{DnsRecord, EndpointSlice, Kind, Service};
+
+use crate::{CompiledService, Context, Decoded, Object, ServiceInput, ServiceKey, SliceInput, rules};
+
+/// All objects that the rules read, by Service. A change costs what it touches, whatever the cluster's size.
+#[derive(Debug, Default)]
+pub struct State {
+    services: HashMap<ServiceKey, Entry>,
+    /// Which Service a slice belongs to, by namespace and name: a slice may change its Service, and a delete names only
+    /// the slice.
+    owners: HashMap<(Arc<str>, Arc<str>), Arc<str>>,
+    namespaces: BTreeSet<Arc<str>>,
+    records: BTreeMap<(Arc<str>, Arc<str>), Arc<DnsRecord>>,
+    problems: HashMap<(Kind, Arc<str>, Arc<str>), Vec<String>>,
+    /// One allocation for each name that many objects repeat.
+    names: HashSet<Arc<str>>,
+    compilations: AtomicU64,
+}
+
+/// A Service, its slices, or both: they may come in any order.
+#[derive(Debug, Default)]
+struct Entry {
+    service: Option<Arc<ServiceInput>>,
+    /// Sorted by name.
+    slices: Vec<(Arc<str>, Arc<SliceInput>)>,
+}
+
+impl State {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes an object in, as it now is. Returns the Services whose [`compile`](Self::compile) may differ now: at most
+    /// two (a slice that moved), none when nothing that the rules read has changed.
+    pub fn put(&mut self, decoded: Decoded) -> Vec<ServiceKey> {
+        let Decoded { object, problems } = decoded;
+        let Some(object) = object else { return Vec::new() };
+        let (kind, namespace, name) = object.id();
+        let id = (kind, self.intern(namespace), self.intern(name));
+        if problems.is_empty() {
+            self.problems.remove(&id);
+        } else {
+            self.problems.insert(id.clone(), problems);
+        }
+        let (_, namespace, name) = id;
+        match object {
+            Object::Service { input, .. } => {
+                let key = ServiceKey { namespace, name };
+                let entry = self.services.entry(key.clone()).or_default();
+                if entry.service.as_ref() == Some(&input) {
+                    return Vec::new();
+                }
+                entry.service = Some(input);
+                vec![key]
+            }
+            Object::Slice { input, .. } if input.service.is_empty() => {
+                self.delete(Kind::EndpointSlice, &namespace, &name)
+            }
+            Object::Slice { mut input, .. } => {
+                let service = self.intern(&input.service);
+                if let Some(input) = Arc::get_mut(&mut input) {
+                    input.service = service.clone();
+                }
+                let mut touched = Vec::new();
+                let owner = self.owners.insert((namespace.clone(), name.clone()), service.clone());
+                if let Some(old) = owner.filter(|old| *old != service) {
+                    touched.extend(self.remove_slice(&namespace, &name, old));
+                }
+                let key = ServiceKey { namespace, name: service };
+                let entry = self.services.entry(key.clone()).or_default();
+                match entry.slices.binary_search_by(|(n, _)| n.cmp(&name)) {
+                    Ok(at) if entry.slices[at].1 == input => return touched,
+                    Ok(at) => entry.slices[at].1 = input,
+                    Err(at) => entry.slices.insert(at, (name, input)),
+                }
+                touched.push(key);
+                touched
+            }
+            Object::Namespace { .. } => {
+                self.namespaces.insert(name);
+                Vec::new()
+            }
+            Object::Record { record, .. } => {
+                self.records.insert((namespace, name), record);
+                Vec::new()
+            }
+        }
+    }
+
+    /// Takes an object out. Returns the Services touched; `namespace` is empty for kinds without.
+    pub fn delete(&mut self, kind: Kind, namespace: &str, name: &str) -> Vec<ServiceKey> {
+        let (namespace, name): (Arc<str>, Arc<str>) = (namespace.into(), name.into());
+        self.problems.remove(&(kind, namespace.clone(), name.clone()));
+        match kind {
+            Kind::Service => {
+                let key = ServiceKey { namespace, name };
+                let Some(entry) = self.services.get_mut(&key) else { return Vec::new() };
+                if entry.service.take().is_none() {
+                    return Vec::new();
+                }
+                if entry.slices.is_empty() {
+                    self.services.remove(&key);
+                }
+                vec![key]
+            }
+            Kind::EndpointSlice => match self.owners.remove(&(namespace.clone(), name.clone())) {
+                Some(service) => self.remove_slice(&namespace, &name, service).into_iter().collect(),
+                None => Vec::new(),
+            },
+            Kind::Namespace => {
+                self.namespaces.remove(&name);
+                Vec::new()
+            }
+            Kind::DnsRecord => {
+                self.records.remove(&(namespace, name));
+                Vec::new()
+            }
+            Kind::Node | Kind::Workload | Kind::NodeState => Vec::new(),
+        }
+    }
+
+    fn remove_slice(&mut self, namespace: &Arc<str>, name: &str, service: Arc<str>) -> Option<ServiceKey> {
+        let key = ServiceKey { namespace: namespace.clone(), name: service };
+        let entry = self.services.get_mut(&key)?;
+        let at = entry.slices.binary_search_by(|(n, _)| (**n).cmp(name)).ok()?;
+        entry.slices.remove(at);
+        if entry.slices.is_empty() && entry.service.is_none() {
+            self.services.remove(&key);
+        }
+        Some(key)
+    }
+
+    /// Deletes every object that `keep` does not want: the end of a full list.
+    pub fn prune(&mut self, keep: impl Fn(Kind, &str, &str) -> bool) -> Vec<ServiceKey> {
+        let gone: Vec<(Kind, Arc<str>, Arc<str>)> =
+            self.ids().filter(|(kind, namespace, name)| !keep(*kind, namespace, name)).collect();
+        gone.iter().flat_map(|(kind, namespace, name)| self.delete(*kind, namespace, name)).collect()
+    }
+
+    fn ids(&self) -> impl Iterator<Item = (Kind, Arc<str>, Arc<str>)> + '_ {
+        let services = self.services.iter().filter(|(_, e)| e.service.is_some());
+        let services = services.map(|(k, _)| (Kind::Service, k.namespace.clone(), k.name.clone()));
+        let slices = self.owners.keys().map(|(ns, n)| (Kind::EndpointSlice, ns.clone(), n.clone()));
+        let namespaces = self.namespaces.iter().map(|n| (Kind::Namespace, "".into(), n.clone()));
+        let records = self.records.keys().map(|(ns, n)| (Kind::DnsRecord, ns.clone(), n.clone()));
+        services.chain(slices).chain(namespaces).chain(records)
+    }
+
+    /// What this node serves for a Service; `None` when there is none. Pure in what was put; costs O(this Service).
+    pub fn compile(&self, key: &ServiceKey) -> Option<CompiledService> {
+        let entry = self.services.get(key)?;
+        let service = entry.service.as_ref()?;
+        self.compilations.fetch_add(1, Ordering::Relaxed);
+        let slices: Vec<&SliceInput> = entry.slices.iter().map(|(_, s)| &**s).collect();
+        Some(rules::compile(key, service, &slices))
+    }
+
+    /// All Services, in no order.
+    pub fn services(&self) -> impl Iterator<Item = &ServiceKey> + '_ {
+        self.services.iter().filter(|(_, e)| e.service.is_some()).map(|(k, _)| k)
+    }
+
+    pub fn namespaces(&self) -> &BTreeSet<Arc<str>> {
+        &self.namespaces
+    }
+
+    pub fn records(&self) -> impl Iterator<Item = &Arc<DnsRecord>> + '_ {
+        self.records.values()
+    }
+
+    /// What is left out of objects, and why; sorted.
+    pub fn problems(&self) -> Vec<String> {
+        let mut all: Vec<String> = self.problems.values().flatten().cloned().collect();
+        all.sort_unstable();
+        all
+    }
+
+    /// How often [`compile`](Self::compile) has run: guards that a change costs what it touches.
+    pub fn compilations(&self) -> u64 {
+        self.compilations.load(Ordering::Relaxed)
+    }
+
+    /// Everything, as cheap clones of what is kept: for a snapshot to be written by another thread. Putting all of it
+    /// into a new state, in any order, gives an equal one (without the problems).
+    pub fn export(&self) -> Vec<Object> {
+        let mut out = Vec::with_capacity(self.services.len() + self.owners.len() + self.namespaces.len());
+        out.extend(self.namespaces.iter().map(|name| Object::Namespace { name: name.clone() }));
+        for (key, entry) in &self.services {
+            if let Some(input) = &entry.service {
+                out.push(Object::Service { key: key.clone(), input: input.clone() });
+            }
+            out.extend(entry.slices.iter().map(|(name, input)| Object::Slice {
+                namespace: key.namespace.clone(),
+                name: name.clone(),
+                input: input.clone(),
+            }));
+        }
+        out.extend(self.records.iter().map(|((namespace, name), record)| Object::Record {
+            namespace: namespace.clone(),
+            name: name.clone(),
+            record: record.clone(),
+        }));
+        out
+    }
+
+    /// Names are kept once; those of deleted objects go when the set has doubled.
+    fn intern(&mut self, name: &str) -> Arc<str> {
+        if let Some(known) = self.names.get(name) {
+            return known.clone();
+        }
+        if self.names.len() >= 1024 && self.names.len() == self.names.capacity() {
+            self.names.retain(|n| Arc::strong_count(n) > 1);
+        }
+        let name: Arc<str> = name.into();
+        self.names.insert(name.clone());
+        name
+    }
+}
+
+/// The same from nothing, by one pass over all objects: what the incremental way must agree with.
+pub fn compile_all<'a>(
+    context: &Context,
+    services: impl IntoIterator<Item = &'a Service>,
+    slices: impl IntoIterator<Item = &'a EndpointSlice>,
+) -> crate::Compiled {
+    let mut by_service: HashMap<(String, String), Vec<Arc<SliceInput>>> = HashMap::new();
+    for slice in slices {
+        if let Some(Object::Slice { namespace, input, .. }) = context.slice(slice).object {
+            let key = (namespace.to_string(), input.service.to_string());
+            by_service.entry(key).or_default().push(input);
+        }
+    }
+    let mut out = crate::Compiled::new();
+    for service in services {
+        if let Some(Object::Service { key, input }) = context.service(service).object {
+            let id = (key.namespace.to_string(), key.name.to_string());
+            let slices: Vec<&SliceInput> = by_service.get(&id).into_iter().flatten().map(|s| &**s).collect();
+            out.insert(key.clone(), rules::compile(&key, &input, &slices));
+        }
+    }
+    out
+}
