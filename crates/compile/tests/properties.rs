@@ -20,7 +20,7 @@ fn context() -> Context {
 #[derive(Clone, Debug)]
 enum Change {
     Service(Box<Service>),
-    Slice(EndpointSlice),
+    Slice(Box<EndpointSlice>),
     DeleteService(String),
     DeleteSlice(String),
 }
@@ -103,7 +103,7 @@ fn slice() -> impl Strategy<Value = EndpointSlice> {
 fn change() -> impl Strategy<Value = Change> {
     prop_oneof![
         4 => service().prop_map(|s| Change::Service(Box::new(s))),
-        6 => slice().prop_map(Change::Slice),
+        6 => slice().prop_map(|s| Change::Slice(Box::new(s))),
         1 => (0u8..4).prop_map(|n| Change::DeleteService(format!("s{n}"))),
         1 => (0u8..6).prop_map(|n| Change::DeleteSlice(format!("e{n}"))),
     ]
@@ -119,7 +119,7 @@ impl Objects {
     fn take(&mut self, change: &Change) {
         match change.clone() {
             Change::Service(s) => drop(self.services.insert(s.metadata.name.clone(), *s)),
-            Change::Slice(s) => drop(self.slices.insert(s.metadata.name.clone(), s)),
+            Change::Slice(s) => drop(self.slices.insert(s.metadata.name.clone(), *s)),
             Change::DeleteService(n) => drop(self.services.remove(&n)),
             Change::DeleteSlice(n) => drop(self.slices.remove(&n)),
         }
