@@ -1,0 +1,132 @@
+/** Nodes joined with what their agents report, and how far each is behind the store. */
+import type { DeviceState, Node, NodeState } from '../api/types';
+import type { Change } from '../api/watch';
+
+export type Health = 'current' | 'behind' | 'disconnected' | 'never reported' | 'other store';
+
+export interface NodeRow {
+  name: string;
+  addresses: string[];
+  podCidrs: string[];
+  health: Health;
+  /** Undefined: no agent has reported yet. */
+  applied: number | undefined;
+  /** Revisions between the store's newest and the applied one. */
+  behind: number;
+  latencyUs: number | undefined;
+  services: number;
+  backends: number;
+  devices: DeviceState[];
+  counters: [string, number][];
+  agentVersion: string;
+  startedAt: string;
+  problems: string[];
+}
+
+/** Whether an operator should look at it. */
+export function troubled(row: NodeRow): boolean {
+  return row.health !== 'current' || row.problems.length > 0 || row.devices.some((d) => d.error);
+}
+
+/** `2 pods tc · 1 nic xdp-native`: how many devices of each role have which hook. */
+export function summarise(devices: DeviceState[]): string {
+  const groups = new Map<string, number>();
+  for (const d of devices) {
+    const group = `${d.role} ${d.error ? 'not hooked' : d.mode}`;
+    groups.set(group, (groups.get(group) ?? 0) + 1);
+  }
+  return [...groups]
+    .sort(([a], [b]) => (a < b ? -1 : 1))
+    .map(([group, count]) => `${count} ${group}`)
+    .join(' · ');
+}
+
+export class NodeIndex {
+  #nodes = new Map<string, Node>();
+  #states = new Map<string, NodeState>();
+  /** The newest revision that lists, watches and bookmarks of stored kinds have shown. */
+  #seen = 0;
+  #storeId: string | undefined;
+
+  replaceNodes(nodes: Node[]): void {
+    this.#nodes = new Map(nodes.map((n) => [n.metadata.name, n]));
+  }
+
+  changeNode({ type, object }: Change<Node>): void {
+    if (type === 'DELETED') this.#nodes.delete(object.metadata.name);
+    else this.#nodes.set(object.metadata.name, object);
+  }
+
+  replaceStates(states: NodeState[]): void {
+    this.#states = new Map(states.map((s) => [s.metadata.name, s]));
+  }
+
+  changeState({ type, object }: Change<NodeState>): void {
+    if (type === 'DELETED') this.#states.delete(object.metadata.name);
+    else this.#states.set(object.metadata.name, object);
+  }
+
+  seen(revision: string): void {
+    const number = Number(revision);
+    if (Number.isFinite(number) && number > this.#seen) this.#seen = number;
+  }
+
+  /** The store was replaced (or first seen): revisions start anew. */
+  store(id: string): void {
+    if (this.#storeId !== undefined && this.#storeId !== id) this.#seen = 0;
+    this.#storeId = id;
+  }
+
+  /** An agent may have applied a revision whose bookmark has not reached this page yet. */
+  get head(): number {
+    let head = this.#seen;
+    for (const { status } of this.#states.values()) {
+      if (this.#mine(status.storeId) && status.appliedRevision > head) head = status.appliedRevision;
+    }
+    return head;
+  }
+
+  #mine(storeId: string): boolean {
+    return this.#storeId === undefined || storeId === this.#storeId;
+  }
+
+  rows(): NodeRow[] {
+    const head = this.head;
+    const names = new Set([...this.#nodes.keys(), ...this.#states.keys()]);
+    return [...names].sort(byNumber).map((name) => this.#row(name, head));
+  }
+
+  #row(name: string, head: number): NodeRow {
+    const node = this.#nodes.get(name);
+    const status = this.#states.get(name)?.status;
+    const cidrs = node?.spec?.podCIDRs?.length ? node.spec.podCIDRs : [node?.spec?.podCIDR ?? ''];
+    const behind = status ? Math.max(0, head - status.appliedRevision) : 0;
+    let health: Health = 'current';
+    if (!status) health = 'never reported';
+    else if (!status.connected) health = 'disconnected';
+    else if (!this.#mine(status.storeId)) health = 'other store';
+    else if (behind > 0) health = 'behind';
+    return {
+      name,
+      addresses: (node?.status?.addresses ?? []).filter((a) => a.type === 'InternalIP').map((a) => a.address),
+      podCidrs: cidrs.filter(Boolean),
+      health,
+      applied: status?.appliedRevision,
+      behind,
+      latencyUs: status?.programmingLatencyUs,
+      services: status?.services ?? 0,
+      backends: status?.backends ?? 0,
+      devices: [...(status?.devices ?? [])].sort((a, b) => (a.name < b.name ? -1 : 1)),
+      counters: Object.entries(status?.counters ?? {}).sort(([a], [b]) => (a < b ? -1 : 1)),
+      agentVersion: status?.agentVersion ?? '',
+      startedAt: status?.startedAt ?? '',
+      problems: status?.problems ?? [],
+    };
+  }
+}
+
+/** node-2 before node-10. */
+const collator = new Intl.Collator('en', { numeric: true });
+function byNumber(a: string, b: string): number {
+  return collator.compare(a, b);
+}
