@@ -80,6 +80,12 @@ test-browser: setup binaries ## the dashboard in headless Chromium against a rea
 	$(call say,dashboard in headless Chromium against a controller and agents in the lab)
 	cd web && $(AS_ROOT) env EASTWEST_BIN_DIR=$(BIN_DIR) npm run --silent test:browser
 
+.PHONY: test-old-kernel
+test-old-kernel: binaries ## the binaries on Debian's 6.1 kernel in an emulated machine: verifier, clsact, virtio_net, a lab
+	@scripts/setup old-kernel
+	$(call say,Debian 6.1 in QEMU by software emulation; the kernel is kept in ~/.cache/eastwest/kernels)
+	EASTWEST_BIN_DIR=$(BIN_DIR) CARGO_TARGET_DIR=$(TARGET_DIR) tests/old-kernel/run $(ARGS)
+
 .PHONY: bench
 bench: setup-lab build ## measures, on release binaries: target/bench/*.json and a table
 	$(call say,benchmarks; each ratio is taken within one run)
@@ -94,7 +100,7 @@ lint: setup-build setup-lint bpf web ## rustfmt, clippy with warnings denied, ca
 	$(CARGO) deny --locked check bans licenses sources
 	$(call say,dashboard and scripts)
 	cd web && npm run --silent check && npm run --silent check:format
-	@for s in scripts/* .ci/run; do bash -n "$$s"; done
+	@for s in scripts/* .ci/run tests/old-kernel/{run,kernel,initramfs,init,guest/*}; do bash -n "$$s"; done
 
 .PHONY: fmt
 fmt: web/node_modules/.package-lock.json ## format everything
