@@ -20,3 +20,12 @@ export function duration(us: number): string {
 function trim(n: number): string {
   return n < 10 ? n.toFixed(1).replace(/\.0$/, '') : Math.round(n).toString();
 }
+
+/** RFC 3339 as local time, `2026-01-02 03:04:05`; what is not a time stays as it is. */
+export function time(rfc3339: string): string {
+  const date = new Date(rfc3339);
+  if (Number.isNaN(date.getTime())) return rfc3339;
+  const two = (n: number) => String(n).padStart(2, '0');
+  const day = [date.getFullYear(), two(date.getMonth() + 1), two(date.getDate())].join('-');
+  return `${day} ${[date.getHours(), date.getMinutes(), date.getSeconds()].map(two).join(':')}`;
+}

@@ -107,11 +107,11 @@ describe('NodeIndex', () => {
 describe('summarise', () => {
   it.each([
     ['nothing', [], ''],
-    ['one kind', [device('a', 'pod', 'tc'), device('b', 'pod', 'tc')], '2 pod tc'],
+    ['one kind', [device('a', 'pod', 'tc'), device('b', 'pod', 'tc')], '2 pods tc'],
     [
       'several',
       [device('a', 'pod', 'tc'), device('e', 'nic', 'xdp-native'), device('b', 'pod', 'tc', 'gone')],
-      '1 nic xdp-native · 1 pod not hooked · 1 pod tc',
+      '1 NIC xdp-native · 1 pod not hooked · 1 pod tc',
     ],
   ])('%s', (_, devices, expected) => {
     expect(summarise(devices)).toBe(expected);

@@ -28,16 +28,20 @@ export function troubled(row: NodeRow): boolean {
   return row.health !== 'current' || row.problems.length > 0 || row.devices.some((d) => d.error);
 }
 
-/** `2 pods tc · 1 nic xdp-native`: how many devices of each role have which hook. */
+const ROLES: Record<string, [one: string, many: string]> = { nic: ['NIC', 'NICs'], pod: ['pod', 'pods'] };
+
+/** `1 NIC xdp-native · 2 pods tc`: how many devices of each role have which hook. */
 export function summarise(devices: DeviceState[]): string {
-  const groups = new Map<string, number>();
+  const groups = new Map<string, { role: string; hook: string; count: number }>();
   for (const d of devices) {
-    const group = `${d.role} ${d.error ? 'not hooked' : d.mode}`;
-    groups.set(group, (groups.get(group) ?? 0) + 1);
+    const hook = d.error ? 'not hooked' : d.mode;
+    const group = groups.get(`${d.role} ${hook}`);
+    if (group) group.count++;
+    else groups.set(`${d.role} ${hook}`, { role: d.role, hook, count: 1 });
   }
   return [...groups]
     .sort(([a], [b]) => (a < b ? -1 : 1))
-    .map(([group, count]) => `${count} ${group}`)
+    .map(([, { role, hook, count }]) => `${count} ${ROLES[role]?.[count === 1 ? 0 : 1] ?? role} ${hook}`)
     .join(' · ');
 }
 

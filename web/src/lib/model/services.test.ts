@@ -115,6 +115,7 @@ describe('ServiceIndex', () => {
       service('a'),
       service('b'),
       service('out', { type: 'ExternalName', externalName: 'x.org' }),
+      service('kube-dns', {}, 'kube-system'),
     ]);
     index.replaceSlices([slice('s', 'a', [pod('p', '10.0.0.1')])]);
     expect(index.find('', true).map((r) => r.name)).toEqual(['b']);

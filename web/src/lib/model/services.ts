@@ -6,6 +6,7 @@ import type { Endpoint, EndpointSlice, Service } from '../api/types';
 import type { Change } from '../api/watch';
 
 const LABEL_SERVICE_NAME = 'kubernetes.io/service-name';
+const DNS_SERVICE = 'kube-system/kube-dns';
 
 export interface EndpointRow {
   /** The pod or workload where the slice names one, else the address. */
@@ -28,13 +29,15 @@ export interface ServiceRow {
   ports: string[];
   endpoints: EndpointRow[];
   ready: number;
+  /** The cluster's DNS address: each node's agent answers there itself, so it needs no endpoints. */
+  dns: boolean;
   /** Lower case, for the filter box. */
   text: string;
 }
 
 /** Has ports to serve and nobody to serve them: its clients are refused. */
 export function unserved(row: ServiceRow): boolean {
-  return row.type !== 'ExternalName' && row.ready === 0;
+  return row.type !== 'ExternalName' && row.ready === 0 && !row.dns;
 }
 
 export function keyOf(object: { metadata: { namespace?: string; name: string } }): string {
@@ -176,6 +179,7 @@ export class ServiceIndex {
       ports: describePorts(service),
       endpoints,
       ready: endpoints.filter((e) => e.state === 'ready').length,
+      dns: key === DNS_SERVICE && endpoints.length === 0,
       text: [key, type, ...addresses, ...(spec.ports ?? []).map((p) => String(p.port))]
         .join(' ')
         .toLowerCase(),
