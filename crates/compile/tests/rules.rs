@@ -257,31 +257,28 @@ fn headless_names() {
 #[test]
 fn a_change_touches_what_it_must() {
     let mut state = State::new();
-    let web = ServiceKey::new("default", "web");
+    let web = || ServiceKey::new("default", "web");
     let object = service(json!({"clusterIP": "10.96.0.5", "ports": [{"port": 80}]}));
     let a = slice("a", "IPv4", json!([{"port": 1}]), json!([{"addresses": ["10.244.1.3"]}]));
     // Slices may come first.
-    assert_eq!(put(&mut state, Kind::EndpointSlice, &a), [web.clone()]);
-    assert_eq!(state.compile(&web), None);
-    assert_eq!(put(&mut state, Kind::Service, &object), [web.clone()]);
+    assert_eq!(put(&mut state, Kind::EndpointSlice, &a), [web()]);
+    assert_eq!(state.compile(&web()), None);
+    assert_eq!(put(&mut state, Kind::Service, &object), [web()]);
     assert_eq!(put(&mut state, Kind::Service, &object), [], "nothing that is read has changed");
     assert_eq!(put(&mut state, Kind::EndpointSlice, &a), []);
     let mut moved = a.clone();
     moved["metadata"]["labels"]["kubernetes.io/service-name"] = json!("other");
-    assert_eq!(
-        put(&mut state, Kind::EndpointSlice, &moved),
-        [web.clone(), ServiceKey::new("default", "other")]
-    );
-    assert!(state.compile(&web).unwrap().frontends[0].backends.is_empty());
+    assert_eq!(put(&mut state, Kind::EndpointSlice, &moved), [web(), ServiceKey::new("default", "other")]);
+    assert!(state.compile(&web()).unwrap().frontends[0].backends.is_empty());
     assert_eq!(put(&mut state, Kind::EndpointSlice, &a).len(), 2);
     let mut orphan = a.clone();
     orphan["metadata"]["labels"] = json!({});
-    assert_eq!(put(&mut state, Kind::EndpointSlice, &orphan), [web.clone()]);
-    assert!(state.compile(&web).unwrap().frontends[0].backends.is_empty());
+    assert_eq!(put(&mut state, Kind::EndpointSlice, &orphan), [web()]);
+    assert!(state.compile(&web()).unwrap().frontends[0].backends.is_empty());
     put(&mut state, Kind::EndpointSlice, &a);
-    assert_eq!(state.delete(Kind::Service, "default", "web"), [web.clone()]);
+    assert_eq!(state.delete(Kind::Service, "default", "web"), [web()]);
     assert_eq!(state.delete(Kind::Service, "default", "web"), []);
-    assert_eq!(state.delete(Kind::EndpointSlice, "default", "a"), [web]);
+    assert_eq!(state.delete(Kind::EndpointSlice, "default", "a"), [web()]);
     assert_eq!(state.export(), []);
 }
 
