@@ -1,1 +1,101 @@
+//! The kernel side of a node, as the agent drives it: loads and pins the programs of `xdp/programs`, writes their maps,
+//! hooks devices as they come, and owns the node's own addresses.
 //!
+//! It knows what is programmed and how to change it without a packet seeing half of a change. It does not know why:
+//! the decision is made in `eastwest-compile`, whose [`CompiledService`](eastwest_compile::CompiledService) comes in
+//! here. The bookkeeping (`plan`) is pure and runs over any `Tables`: the kernel's maps, or memory in tests.
+
+mod error;
+pub mod extent;
+pub mod ids;
+mod memory;
+pub mod object;
+mod options;
+pub mod plan;
+
+use std::collections::BTreeMap;
+
+use eastwest_compile::{CompiledService, ServiceKey};
+
+pub use error::Error;
+pub use memory::{MemoryTables, Recording};
+pub use options::{Capacities, Options};
+
+/// Programs Services into something that forwards packets.
+pub trait Dataplane: Send {
+    /// Programs `new` in place of what `key` has now; `None`: it shall have nothing.
+    ///
+    /// Each frontend switches at once from its old backends to its new ones. Cost: O(size of this service).
+    ///
+    /// # Errors
+    /// [`Error::Full`] leaves the service as it was; [`retry`](Self::retry) takes it up again when room has come free. Any other error may
+    /// leave some of its frontends on the old state; the next `apply` of it carries on from there.
+    fn apply(&mut self, key: &ServiceKey, new: Option<&CompiledService>) -> Result<Applied, Error>;
+
+    /// Makes the maps hold exactly `desired`, writing only what differs. A service that cannot be programmed is named
+    /// in [`Applied::failed`] and does not hinder the others.
+    ///
+    /// # Errors
+    /// When the maps cannot be read or cleaned up.
+    fn reconcile(&mut self, desired: &mut dyn Iterator<Item = &CompiledService>) -> Result<Applied, Error>;
+
+    /// Tries Services again that found no room. Call it now and then, such as with each report; it costs nothing when
+    /// there is nothing to do.
+    fn retry(&mut self) -> Applied;
+
+    /// Counters of the kernel programs by [`eastwest_abi::counter::NAMES`].
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    fn counters(&self) -> Result<BTreeMap<String, u64>, Error>;
+
+    /// How full the tables are.
+    fn stats(&self) -> Stats;
+
+    /// What is not programmed as asked, and why: frontends claimed by two Services, Services that found no room.
+    fn problems(&self) -> Vec<String>;
+}
+
+/// What a call did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// Writes to maps, slots and backends included. 0: everything was as wanted.
+    pub writes: u64,
+    /// Frontends that were added, switched or removed.
+    pub frontends: u64,
+    /// What could not be done as asked in this call although nothing failed, such as a frontend that another Service
+    /// has.
+    pub problems: Vec<String>,
+    /// Services that stay as they were, and why.
+    pub failed: Vec<(ServiceKey, String)>,
+}
+
+impl Applied {
+    fn merge(&mut self, other: Applied) {
+        self.writes += other.writes;
+        self.frontends += other.frontends;
+        self.problems.extend(other.problems);
+        self.failed.extend(other.failed);
+    }
+}
+
+/// Fill levels. A frontend's own address entry counts as a frontend.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Services with at least one frontend.
+    pub services: u64,
+    pub frontends4: Level,
+    pub frontends6: Level,
+    /// Backends: one for each (Service port, address, port).
+    pub backends: Level,
+    pub endpoints4: Level,
+    pub endpoints6: Level,
+    pub slots: Level,
+}
+
+/// Entries in use and entries there can be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Level {
+    pub used: u32,
+    pub capacity: u32,
+}

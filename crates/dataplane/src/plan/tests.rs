@@ -1,0 +1,436 @@
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use eastwest_compile::{Backend as Target, DnsService, FrontendKey};
+use eastwest_model::Protocol;
+use proptest::prelude::*;
+
+use super::*;
+use crate::MemoryTables;
+
+const LIMITS: Limits = Limits { frontends: 1000, endpoints: 1000, backends: 1000, slots: 1000 };
+
+fn key(name: &str) -> ServiceKey {
+    ServiceKey::new("default", name)
+}
+
+fn v4(last: u8) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(10, 96, 0, last))
+}
+
+fn pod(last: u8) -> Target {
+    Target { addr: IpAddr::V4(Ipv4Addr::new(10, 244, 0, last)), port: 8080, local: last.is_multiple_of(2) }
+}
+
+fn pod6(last: u8) -> Target {
+    let addr = Ipv6Addr::new(0xfd00, 0x10, 0x244, 0, 0, 0, 0, u16::from(last));
+    Target { addr: IpAddr::V6(addr), port: 8080, local: false }
+}
+
+fn frontend(addr: IpAddr, port: u16, backends: &[Target]) -> Frontend {
+    Frontend {
+        key: FrontendKey { addr, port, protocol: Protocol::TCP },
+        port_name: port.to_string().into(),
+        backends: backends.into(),
+        affinity_seconds: 0,
+    }
+}
+
+fn service(name: &str, frontends: Vec<Frontend>) -> CompiledService {
+    CompiledService { key: key(name), frontends, dns: DnsService::ClusterIp { ips: vec![], ports: vec![] } }
+}
+
+fn tcp(addr: IpAddr, port: u16) -> Tuple {
+    Tuple { addr, port, protocol: 6 }
+}
+
+/// Tables that check at every write that whatever a program could read now is whole.
+struct Checked {
+    tables: MemoryTables,
+    now: Duration,
+    /// Slots that a frontend showed, and until when a program may still be reading them.
+    seen: HashMap<u32, Duration>,
+}
+
+impl Checked {
+    fn new() -> Self {
+        Self { tables: MemoryTables::default(), now: Duration::ZERO, seen: HashMap::new() }
+    }
+
+    fn check(&self) {
+        for tuple in self.tables.frontends.keys() {
+            if let Some(Err(broken)) = self.tables.backends_of(*tuple) {
+                panic!("{broken}");
+            }
+        }
+    }
+
+    fn hide(&mut self, key: Tuple) {
+        if let Some(old) = self.tables.frontends.get(&key) {
+            for slot in old.slots..old.slots + old.count {
+                self.seen.insert(slot, self.now + QUARANTINE);
+            }
+        }
+    }
+}
+
+impl Tables for Checked {
+    fn write_backend(&mut self, id: u32, backend: &abi::Backend) {
+        assert_ne!(id, 0);
+        if let Some(old) = self.tables.backends.get(&id) {
+            let reuse = (old.addr, old.port) != (backend.addr, backend.port);
+            assert!(!reuse || old.generation != backend.generation, "reuse of {id} without a new generation");
+            assert!(!reuse || old.flags == 0, "backend {id} replaced while live");
+        }
+        self.tables.write_backend(id, backend);
+        self.check();
+    }
+
+    fn write_slot(&mut self, slot: u32, backend: u32) {
+        assert!(self.seen.get(&slot).is_none_or(|until| *until <= self.now), "slot {slot} did not rest");
+        for (key, value) in &self.tables.frontends {
+            assert!(
+                !(value.slots..value.slots + value.count).contains(&slot),
+                "{key} sees slot {slot} change"
+            );
+        }
+        self.tables.write_slot(slot, backend);
+    }
+
+    fn put_frontend(&mut self, key: Tuple, value: &abi::Frontend) -> Result<(), Error> {
+        self.hide(key);
+        self.tables.put_frontend(key, value)?;
+        self.check();
+        if let Some(Ok(backends)) = self.tables.backends_of(key) {
+            for (addr, port) in backends {
+                assert!(self.tables.is_endpoint(Tuple { addr, port, protocol: key.protocol }));
+            }
+        }
+        Ok(())
+    }
+
+    fn remove_frontend(&mut self, key: Tuple) -> Result<(), Error> {
+        self.hide(key);
+        self.tables.remove_frontend(key)
+    }
+
+    fn put_endpoint(&mut self, key: Tuple, backend: u32) -> Result<(), Error> {
+        self.tables.put_endpoint(key, backend)?;
+        assert!(self.tables.is_endpoint(key), "{key} points at another backend");
+        Ok(())
+    }
+
+    fn remove_endpoint(&mut self, key: Tuple) -> Result<(), Error> {
+        self.tables.remove_endpoint(key)
+    }
+}
+
+/// The oracle: tables say what the desired services say, and nothing else.
+fn assert_holds(tables: &MemoryTables, desired: &BTreeMap<String, CompiledService>, plan: &Plan) {
+    let mut addresses = HashSet::new();
+    let mut ports = HashSet::new();
+    let mut endpoints = HashSet::new();
+    for service in desired.values() {
+        for frontend in &service.frontends {
+            let tuple = Tuple::of(frontend);
+            addresses.insert(tuple.addr);
+            ports.insert(tuple);
+            // Two services may claim one frontend; then either may have it.
+            let claims = desired
+                .values()
+                .flat_map(|service| &service.frontends)
+                .filter(|other| Tuple::of(other) == tuple)
+                .map(|other| {
+                    other.backends.iter().map(|backend| (backend.addr, backend.port)).collect::<Vec<_>>()
+                });
+            let got = tables.backends_of(tuple).expect("frontend there").expect("whole");
+            assert!(claims.into_iter().any(|claim| claim == got), "{tuple} has {got:?}");
+            endpoints.extend(got.into_iter().map(|(addr, port)| Tuple {
+                addr,
+                port,
+                protocol: tuple.protocol,
+            }));
+        }
+    }
+    let expected: HashSet<Tuple> =
+        ports.into_iter().chain(addresses.into_iter().map(Tuple::address)).collect();
+    assert_eq!(tables.frontends.keys().copied().collect::<HashSet<_>>(), expected);
+    assert_eq!(tables.endpoints.keys().copied().collect::<HashSet<_>>(), endpoints);
+    assert!(endpoints.iter().all(|endpoint| tables.is_endpoint(*endpoint)));
+    let live = tables.backends.values().filter(|backend| backend.flags != 0).count();
+    let stats = plan.stats();
+    assert_eq!(stats.backends.used as usize, live, "backends leak");
+    let extents: HashMap<u32, u32> = tables
+        .frontends
+        .values()
+        .filter(|frontend| frontend.count > 0)
+        .map(|frontend| (frontend.slots, frontend.count))
+        .collect();
+    assert_eq!(stats.slots.used, extents.values().sum::<u32>(), "slots leak");
+    assert_eq!(
+        (stats.frontends4.used + stats.frontends6.used) as usize,
+        tables.frontends.len(),
+        "frontends miscounted"
+    );
+    assert_eq!((stats.endpoints4.used + stats.endpoints6.used) as usize, tables.endpoints.len());
+}
+
+fn any_service(name: &'static str) -> impl Strategy<Value = CompiledService> {
+    let backends = prop::collection::btree_set(0u8..8, 0..5);
+    let frontends = prop::collection::vec((0u8..4, 80u16..83, backends), 0..4);
+    frontends.prop_map(move |list| {
+        let mut seen = HashSet::new();
+        let frontends = list
+            .into_iter()
+            .filter(|(addr, port, _)| seen.insert((*addr, *port)))
+            .map(|(addr, port, backends)| {
+                frontend(v4(addr), port, &backends.into_iter().map(pod).collect::<Vec<_>>())
+            })
+            .collect();
+        service(name, frontends)
+    })
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Apply(CompiledService),
+    Remove(&'static str),
+    Restart,
+    Wait,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    const NAMES: [&str; 3] = ["a", "b", "c"];
+    prop_oneof![
+        6 => prop_oneof![any_service("a"), any_service("b"), any_service("c")].prop_map(Step::Apply),
+        2 => prop::sample::select(&NAMES[..]).prop_map(Step::Remove),
+        1 => Just(Step::Restart),
+        1 => Just(Step::Wait),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    /// Any history leaves exactly what is desired, and no read on the way is broken.
+    #[test]
+    fn any_history_ends_as_desired(steps in prop::collection::vec(step(), 1..25)) {
+        let mut checked = Checked::new();
+        let mut plan = Plan::new(LIMITS, Rules::default());
+        let mut desired: BTreeMap<String, CompiledService> = BTreeMap::new();
+        for step in steps {
+            let now = checked.now;
+            match step {
+                Step::Apply(service) => {
+                    plan.apply(&mut checked, now, &service.key, Some(&service)).expect("room");
+                    desired.insert(service.key.name.to_string(), service);
+                }
+                Step::Remove(name) => {
+                    plan.apply(&mut checked, now, &key(name), None).expect("room");
+                    desired.remove(name);
+                }
+                Step::Restart => {
+                    let held = checked.tables.held();
+                    plan = Plan::adopt(&mut checked, LIMITS, Rules::default(), held).expect("adopts");
+                    checked.seen.clear();
+                    plan.reconcile(&mut checked, now, &mut desired.values()).expect("reconciles");
+                }
+                Step::Wait => checked.now += QUARANTINE,
+            }
+            assert_holds(&checked.tables, &desired, &plan);
+            // Said again, nothing is written.
+            for service in desired.values() {
+                let again = plan.apply(&mut checked, now, &service.key, Some(service)).expect("room");
+                prop_assert_eq!(again.writes, 0);
+            }
+        }
+    }
+
+    /// Whatever bytes are in the maps, adopting them and reconciling ends as desired.
+    #[test]
+    fn adopts_rubbish(
+        frontends in prop::collection::vec((0u8..3, 80u16..82, 0u32..4, 0u32..12, 0u32..4), 0..6),
+        backends in prop::collection::vec((0u8..8, 0u32..8, 0u32..3), 0..8),
+        slots in prop::collection::vec(0u32..10, 0..12),
+        endpoints in prop::collection::vec((0u8..8, 0u32..9), 0..4),
+        wanted in any_service("a"),
+    ) {
+        let mut tables = MemoryTables::default();
+        for (addr, port, service, slots, count) in frontends {
+            let value = abi::Frontend { service, slots, count, ..abi::Frontend::default() };
+            tables.frontends.insert(tcp(v4(addr), port), value);
+        }
+        for (id, (addr, flags, generation)) in (1..).zip(backends) {
+            let value = abi::Backend {
+                addr: wide(pod(addr).addr), port: 8080u16.to_be_bytes(), protocol: 6, flags, generation,
+                ..abi::Backend::default()
+            };
+            tables.backends.insert(id, value);
+        }
+        tables.slots.extend((0..).zip(slots));
+        for (addr, id) in endpoints {
+            tables.endpoints.insert(tcp(pod(addr).addr, 8080), id);
+        }
+        let held = tables.held();
+        let mut plan = Plan::adopt(&mut tables, LIMITS, Rules::default(), held).expect("adopts");
+        plan.reconcile(&mut tables, Duration::ZERO, &mut std::iter::once(&wanted)).expect("reconciles");
+        assert_holds(&tables, &BTreeMap::from([("a".to_owned(), wanted)]), &plan);
+    }
+}
+
+#[test]
+fn restart_writes_nothing_when_nothing_changed() {
+    let services = [
+        service("a", vec![frontend(v4(1), 80, &[pod(1), pod(2)]), frontend(v4(1), 443, &[])]),
+        service("b", vec![frontend(v4(2), 80, &[pod(1), pod(3)])]),
+    ];
+    let mut tables = MemoryTables::default();
+    let mut plan = Plan::new(LIMITS, Rules::default());
+    plan.reconcile(&mut tables, Duration::ZERO, &mut services.iter()).expect("reconciles");
+    let before = tables.clone();
+    let held = tables.held();
+    let mut plan = Plan::adopt(&mut tables, LIMITS, Rules::default(), held).expect("adopts");
+    let applied = plan.reconcile(&mut tables, Duration::ZERO, &mut services.iter()).expect("reconciles");
+    assert_eq!(applied.writes, 0);
+    assert_eq!(before.backends, tables.backends);
+}
+
+#[test]
+fn restart_keeps_ids_of_what_stays() {
+    let mut tables = MemoryTables::default();
+    let mut plan = Plan::new(LIMITS, Rules::default());
+    let old = service("a", vec![frontend(v4(1), 80, &[pod(1), pod(2)])]);
+    plan.apply(&mut tables, Duration::ZERO, &old.key, Some(&old)).expect("room");
+    let service_id = tables.frontends[&tcp(v4(1), 80)].service;
+    let id = tables.endpoints[&tcp(pod(2).addr, 8080)];
+    let held = tables.held();
+    let mut plan = Plan::adopt(&mut tables, LIMITS, Rules::default(), held).expect("adopts");
+    let new = service("a", vec![frontend(v4(1), 80, &[pod(2), pod(3)])]);
+    plan.reconcile(&mut tables, Duration::ZERO, &mut std::iter::once(&new)).expect("reconciles");
+    assert_eq!(tables.endpoints[&tcp(pod(2).addr, 8080)], id);
+    assert_eq!(tables.backends[&id].generation, 1);
+    assert_eq!(tables.frontends[&tcp(v4(1), 80)].service, service_id);
+}
+
+#[test]
+fn a_backend_of_two_services_is_two_backends_and_one_endpoint() {
+    let mut tables = MemoryTables::default();
+    let mut plan = Plan::new(LIMITS, Rules::default());
+    for (name, addr) in [("a", 1), ("b", 2)] {
+        let service = service(name, vec![frontend(v4(addr), 80, &[pod(1)])]);
+        plan.apply(&mut tables, Duration::ZERO, &service.key, Some(&service)).expect("room");
+    }
+    assert_eq!((plan.stats().backends.used, tables.endpoints.len()), (2, 1));
+    plan.apply(&mut tables, Duration::ZERO, &key("a"), None).expect("room");
+    assert_eq!(tables.backends.values().filter(|backend| backend.flags != 0).count(), 1);
+    assert!(tables.is_endpoint(tcp(pod(1).addr, 8080)));
+}
+
+#[test]
+fn frontends_of_one_port_share_their_slots() {
+    let mut tables = MemoryTables::default();
+    let mut plan = Plan::new(LIMITS, Rules::default());
+    let mut frontends = vec![frontend(v4(1), 80, &[pod(1), pod(2)]), frontend(v4(2), 80, &[pod(1), pod(2)])];
+    let both = service("a", frontends.clone());
+    plan.apply(&mut tables, Duration::ZERO, &both.key, Some(&both)).expect("room");
+    assert_eq!(plan.stats().slots.used, 2);
+    frontends.pop();
+    let one = service("a", frontends);
+    plan.apply(&mut tables, Duration::ZERO, &one.key, Some(&one)).expect("room");
+    assert_eq!((plan.stats().slots.used, plan.stats().backends.used), (2, 2));
+}
+
+#[test]
+fn first_claim_stays_and_the_next_takes_over() {
+    let mut tables = MemoryTables::default();
+    let mut plan = Plan::new(LIMITS, Rules::default());
+    let a = service("a", vec![frontend(v4(1), 80, &[pod(1)])]);
+    let b = service("b", vec![frontend(v4(1), 80, &[pod(2)]), frontend(v4(1), 81, &[pod(2)])]);
+    plan.apply(&mut tables, Duration::ZERO, &a.key, Some(&a)).expect("room");
+    let applied = plan.apply(&mut tables, Duration::ZERO, &b.key, Some(&b)).expect("room");
+    let conflict = "Service default/b: 10.96.0.1:80/TCP belongs to Service default/a already";
+    assert_eq!(applied.problems, [conflict]);
+    assert_eq!(plan.problems(), [conflict]);
+    let backends = |tables: &MemoryTables| tables.backends_of(tcp(v4(1), 80)).expect("there").expect("whole");
+    assert_eq!(backends(&tables), [(pod(1).addr, 8080)]);
+    plan.apply(&mut tables, Duration::ZERO, &a.key, None).expect("room");
+    assert_eq!(backends(&tables), [(pod(2).addr, 8080)]);
+    assert!(plan.problems().is_empty());
+    plan.apply(&mut tables, Duration::ZERO, &b.key, None).expect("room");
+    assert!(tables.frontends.is_empty() && tables.endpoints.is_empty());
+}
+
+#[test]
+fn full_tables_leave_the_service_as_it_was() {
+    let small = |frontends, endpoints, backends, slots| Limits { frontends, endpoints, backends, slots };
+    let cases = [
+        ("frontends", small(2, 9, 9, 9), abi::maps::FRONTENDS4, "capacity.frontends"),
+        ("endpoints", small(9, 2, 9, 9), abi::maps::ENDPOINTS4, "capacity.backends"),
+        ("backends", small(9, 9, 3, 9), abi::maps::BACKENDS, "capacity.backends"),
+        ("slots", small(9, 9, 9, 3), abi::maps::SLOTS, "capacity.slots"),
+    ];
+    for (name, limits, full, setting_name) in cases {
+        let mut tables = MemoryTables::default();
+        let mut plan = Plan::new(limits, Rules::default());
+        let first = service("a", vec![frontend(v4(1), 80, &[pod(1), pod(2)])]);
+        plan.apply(&mut tables, Duration::ZERO, &first.key, Some(&first)).expect("room");
+        let (before, stats) = (tables.clone(), plan.stats());
+        let second = service("b", vec![frontend(v4(2), 80, &[pod(3), pod(4)])]);
+        match plan.apply(&mut tables, Duration::ZERO, &second.key, Some(&second)) {
+            Err(Error::Full { map, setting, .. }) => {
+                assert_eq!((map, setting), (full, setting_name), "{name}")
+            }
+            other => panic!("{name}: {other:?}"),
+        }
+        assert_eq!(before.frontends, tables.frontends, "{name}");
+        assert_eq!(before.backends, tables.backends, "{name}");
+        assert_eq!(stats, plan.stats(), "{name}");
+        assert_eq!(plan.problems().len(), 1, "{name}");
+        // Room comes free: the other is programmed by itself, once the freed has rested.
+        plan.apply(&mut tables, Duration::ZERO, &first.key, None).expect("room");
+        assert_eq!(plan.retry(&mut tables, Duration::from_millis(1)), Applied::default(), "{name}");
+        assert!(plan.retry(&mut tables, QUARANTINE).failed.is_empty(), "{name}");
+        assert!(tables.backends_of(tcp(v4(2), 80)).is_some(), "{name}");
+        assert!(plan.problems().is_empty(), "{name}");
+    }
+}
+
+#[test]
+fn a_refused_write_is_made_good_by_the_next() {
+    let mut tables = MemoryTables::default();
+    let mut plan = Plan::new(LIMITS, Rules::default());
+    let old = service("a", vec![frontend(v4(1), 80, &[pod(1)]), frontend(v4(1), 81, &[pod(1)])]);
+    plan.apply(&mut tables, Duration::ZERO, &old.key, Some(&old)).expect("room");
+    let new = service("a", vec![frontend(v4(1), 80, &[pod(2)]), frontend(v4(2), 80, &[pod(2)])]);
+    tables.refuse = Some(tcp(v4(2), 80));
+    assert!(plan.apply(&mut tables, Duration::ZERO, &new.key, Some(&new)).is_err());
+    assert!(matches!(tables.backends_of(tcp(v4(1), 81)), Some(Ok(_))));
+    tables.refuse = None;
+    plan.apply(&mut tables, Duration::ZERO, &new.key, Some(&new)).expect("room");
+    assert_holds(&tables, &BTreeMap::from([("a".to_owned(), new)]), &plan);
+}
+
+#[test]
+fn addresses_of_the_node_and_outside_the_ranges() {
+    let mut tables = MemoryTables::default();
+    let rules = Rules {
+        skip: HashSet::from([v4(10)]),
+        ranges: vec!["10.96.0.0/16".parse().expect("a range"), "fd00::/16".parse().expect("a range")],
+    };
+    let mut plan = Plan::new(LIMITS, rules);
+    let outside: IpAddr = "192.0.2.1".parse().expect("an address");
+    let six: IpAddr = "fd00::1".parse().expect("an address");
+    let frontends = vec![
+        frontend(v4(10), 53, &[pod(1)]),
+        frontend(v4(1), 80, &[pod(1), pod6(9)]),
+        frontend(outside, 80, &[pod(1)]),
+        frontend(six, 80, &[pod6(1)]),
+    ];
+    let service = service("a", frontends);
+    let applied = plan.apply(&mut tables, Duration::ZERO, &service.key, Some(&service)).expect("room");
+    assert_eq!(applied.problems.len(), 1, "a backend of the other family is named: {:?}", applied.problems);
+    let keys: HashSet<Tuple> = tables.frontends.keys().copied().collect();
+    let expected =
+        [tcp(v4(1), 80), Tuple::address(v4(1)), tcp(outside, 80), tcp(six, 80), Tuple::address(six)];
+    assert_eq!(keys, HashSet::from(expected));
+    assert_eq!(tables.frontends[&Tuple::address(six)].flags, abi::frontend_flags::ADDRESS);
+}
