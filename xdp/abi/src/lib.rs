@@ -51,6 +51,15 @@ pub mod programs {
     pub const NIC_INGRESS_TC: &str = "nic_ingress_tc";
     /// tc, egress of a NIC: back for local backends.
     pub const NIC_EGRESS_TC: &str = "nic_egress_tc";
+    /// tc, ingress of a pod's device whose forward hook is XDP: takes the few packets that XDP marked and left as they
+    /// were since it could not finish them. Costs one comparison on all others.
+    pub const POD_HANDOVER_TC: &str = "pod_handover_tc";
+    /// tc, ingress of a NIC with an XDP hook: as above. It resolves neighbours, which XDP cannot.
+    pub const NIC_HANDOVER_TC: &str = "nic_handover_tc";
+    /// XDP that passes: what a measurement is compared with.
+    pub const EMPTY_XDP: &str = "empty_xdp";
+    /// tc that passes.
+    pub const EMPTY_TC: &str = "empty_tc";
     /// cgroup/connect4 and its sisters, for processes on the host.
     pub const CONNECT4: &str = "connect4";
     /// cgroup/connect6.
@@ -166,64 +175,6 @@ pod! {
         pub pad: u8,
     }
 
-    /// A packet as it arrives: from whom, to whom, and on which side of a translation it is seen.
-    pub struct ConntrackKey4 = 16 {
-        pub saddr: [u8; 4],
-        pub daddr: [u8; 4],
-        pub sport: [u8; 2],
-        pub dport: [u8; 2],
-        pub protocol: u8,
-        /// One of `direction`.
-        pub direction: u8,
-        pub pad: u16,
-    }
-
-    /// As `ConntrackKey4`.
-    pub struct ConntrackKey6 = 40 {
-        pub saddr: [u8; 16],
-        pub daddr: [u8; 16],
-        pub sport: [u8; 2],
-        pub dport: [u8; 2],
-        pub protocol: u8,
-        /// One of `direction`.
-        pub direction: u8,
-        pub pad: u16,
-    }
-
-    /// How the packet leaves. With the two ends exchanged this is the other half's key: a pair finds each other.
-    pub struct Conntrack4 = 32 {
-        pub saddr: [u8; 4],
-        pub daddr: [u8; 4],
-        pub sport: [u8; 2],
-        pub dport: [u8; 2],
-        /// `Frontend::service`; 0 on a direct flow.
-        pub service: u32,
-        /// Id of the backend; 0 on a direct flow.
-        pub backend: u32,
-        /// `Backend::generation` when the flow was made.
-        pub generation: u32,
-        /// Last packet of this half, in units of 2^30 ns (1.07 s) of the coarse monotonic clock.
-        pub seen: u32,
-        /// Bits of `conntrack_flags`.
-        pub flags: u16,
-        /// Bits of `conntrack_state`.
-        pub state: u16,
-    }
-
-    /// As `Conntrack4`.
-    pub struct Conntrack6 = 56 {
-        pub saddr: [u8; 16],
-        pub daddr: [u8; 16],
-        pub sport: [u8; 2],
-        pub dport: [u8; 2],
-        pub service: u32,
-        pub backend: u32,
-        pub generation: u32,
-        pub seen: u32,
-        pub flags: u16,
-        pub state: u16,
-    }
-
     /// What a socket of a host process talks to, by the backend's address: recvmsg and getpeername show the frontend.
     pub struct SocketKey = 32 {
         /// `bpf_get_socket_cookie`.
@@ -247,7 +198,72 @@ pod! {
     }
 }
 
-/// `ConntrackKey4::direction`.
+/// An IPv4 address in network order, as it lies in a packet: `u32::from_ne_bytes(octets)`.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Addr4(pub u32);
+
+/// An IPv6 address in network order, as it lies in a packet.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Addr6(pub [u32; 4]);
+
+/// A packet as it arrives: from whom, to whom, and on which side of a translation it is seen.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ConntrackKey<A> {
+    pub saddr: A,
+    pub daddr: A,
+    /// Network order.
+    pub sport: u16,
+    /// Network order.
+    pub dport: u16,
+    pub protocol: u8,
+    /// One of `direction`.
+    pub direction: u8,
+    pub pad: u16,
+}
+
+/// How the packet leaves. With the two ends exchanged this is the other half's key: a pair finds each other.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Conntrack<A> {
+    pub saddr: A,
+    pub daddr: A,
+    /// Network order.
+    pub sport: u16,
+    /// Network order.
+    pub dport: u16,
+    /// `Frontend::service`; 0 on a direct flow.
+    pub service: u32,
+    /// Id of the backend; 0 on a direct flow.
+    pub backend: u32,
+    /// `Backend::generation` when the flow was made.
+    pub generation: u32,
+    /// Last packet of either half, in units of 2^30 ns (1.07 s) of the coarse monotonic clock.
+    pub seen: u32,
+    /// Bits of `conntrack_flags`.
+    pub flags: u16,
+    /// Bits of `conntrack_state`, the same in both halves.
+    pub state: u16,
+}
+
+/// Key of `CONNTRACK4`.
+pub type ConntrackKey4 = ConntrackKey<Addr4>;
+/// Key of `CONNTRACK6`.
+pub type ConntrackKey6 = ConntrackKey<Addr6>;
+/// Value of `CONNTRACK4`.
+pub type Conntrack4 = Conntrack<Addr4>;
+/// Value of `CONNTRACK6`.
+pub type Conntrack6 = Conntrack<Addr6>;
+
+// The sums of the fields' sizes: no implicit padding.
+const _: () = assert!(core::mem::size_of::<ConntrackKey4>() == 16);
+const _: () = assert!(core::mem::size_of::<ConntrackKey6>() == 40);
+const _: () = assert!(core::mem::size_of::<Conntrack4>() == 32);
+const _: () = assert!(core::mem::size_of::<Conntrack6>() == 56);
+
+/// `ConntrackKey::direction`.
 pub mod direction {
     /// As the client sends.
     pub const FORWARD: u8 = 0;
@@ -255,7 +271,7 @@ pub mod direction {
     pub const REVERSE: u8 = 1;
 }
 
-/// `Conntrack4::flags`.
+/// `Conntrack::flags`.
 pub mod conntrack_flags {
     /// Straight to an endpoint, without a frontend; kept so that no translated flow takes its tuple.
     pub const DIRECT: u16 = 1 << 0;
@@ -269,7 +285,7 @@ pub mod conntrack_flags {
     pub const OUTSIDE: u16 = 1 << 4;
 }
 
-/// `Conntrack4::state`, TCP only.
+/// `Conntrack::state`, TCP only.
 pub mod conntrack_state {
     /// The client has sent FIN.
     pub const FIN_FORWARD: u16 = 1 << 0;

@@ -20,3 +20,8 @@ pub fn nic_ingress_tc(_ctx: TcContext) -> i32 {
 pub fn nic_egress_tc(_ctx: TcContext) -> i32 {
     GO_ON
 }
+
+#[classifier]
+pub fn nic_handover_tc(_ctx: TcContext) -> i32 {
+    GO_ON
+}

@@ -21,3 +21,8 @@ pub fn pod_ingress_tc(_ctx: TcContext) -> i32 {
 pub fn pod_egress_tc(_ctx: TcContext) -> i32 {
     GO_ON
 }
+
+#[classifier]
+pub fn pod_handover_tc(_ctx: TcContext) -> i32 {
+    GO_ON
+}
