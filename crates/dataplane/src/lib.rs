@@ -5,6 +5,7 @@
 //! the decision is made in `eastwest-compile`, whose [`CompiledService`](eastwest_compile::CompiledService) comes in
 //! here. The bookkeeping (`plan`) is pure and runs over any `Tables`: the kernel's maps, or memory in tests.
 
+pub mod clsact;
 mod error;
 pub mod extent;
 pub mod ids;
