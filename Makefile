@@ -86,6 +86,11 @@ test-old-kernel: binaries ## the binaries on Debian's 6.1 kernel in an emulated 
 	$(call say,Debian 6.1 in QEMU by software emulation; the kernel is kept in ~/.cache/eastwest/kernels)
 	EASTWEST_BIN_DIR=$(BIN_DIR) CARGO_TARGET_DIR=$(TARGET_DIR) tests/old-kernel/run $(ARGS)
 
+.PHONY: image
+image: build ## a container image of the three binaries, from scratch: target/image/eastwest.tar
+	$(call say,container image: OCI archive$(,) loadable by docker too)
+	scripts/image $(TARGET_DIR)/release
+
 .PHONY: bench
 bench: setup-lab build ## measures, on release binaries: target/bench/*.json and a table
 	$(call say,benchmarks; each ratio is taken within one run)
