@@ -7,7 +7,7 @@ SHELL := /bin/bash
 export PATH := $(shell scripts/path)
 CARGO ?= cargo
 # Tests and the demo make network namespaces and load kernel programs: they run as root, by sudo where make does not.
-AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo -E env "PATH=$(PATH)")
+AS_ROOT := $(CURDIR)/scripts/as-root
 TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 # The demo and the tests share one build of the dev profile; RELEASE=1 runs the demo on the release binaries.
 BIN_DIR := $(TARGET_DIR)/$(if $(RELEASE),release,debug)
