@@ -1,5 +1,6 @@
 /** What the page does when things go wrong or grow large, against a stand-in controller. */
-import { expect, test as base } from '@playwright/test';
+import { expect, test as base, type Page } from '@playwright/test';
+import axe from 'axe-core';
 import { MockController } from './mock-controller';
 import { endpoint, node, nodeState, service, slice } from './objects';
 
@@ -27,11 +28,19 @@ function fill(controller: MockController) {
     controller.put('nodestates', nodeState(`node-${i}`, controller.revision + 4 - i));
 }
 
+/** What axe finds: contrast, names, roles, structure (WCAG 2.2 A and AA, and its best practices). */
+async function barriers(page: Page): Promise<string[]> {
+  await page.evaluate(axe.source);
+  const { violations } = await page.evaluate(() => (window as unknown as { axe: typeof axe }).axe.run());
+  return violations.flatMap((v) => v.nodes.map((n) => `${v.id}: ${v.help} (${n.target.join(' ')})`));
+}
+
 const open = (controller: MockController) => `${controller.url}#token=${controller.token}`;
 
 test('asks for a token, says when it is refused, keeps the right one', async ({ page, controller }) => {
   fill(controller);
   await page.goto(controller.url);
+  expect(await barriers(page), 'accessibility rules broken').toEqual([]);
   await page.getByLabel('Bearer token').fill('wrong');
   await page.getByRole('button', { name: 'Open' }).click();
   await expect(page.getByRole('alert')).toContainText('refused this token');
@@ -228,6 +237,7 @@ for (const [colorScheme, size] of [
     await expect(page.locator('[data-endpoint="web-3"]')).toBeVisible();
     const wider = await page.evaluate(() => document.documentElement.scrollWidth > window.innerWidth);
     expect(wider, 'the page scrolls sideways').toBe(false);
+    expect(await barriers(page), 'accessibility rules broken').toEqual([]);
     await page.screenshot({ path: `test-results/page-${colorScheme}-${size.width}.png`, fullPage: true });
   });
 }
