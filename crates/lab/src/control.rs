@@ -72,7 +72,6 @@ fn start_agent(paths: &Paths, plan: &Plan, state: &State, node: &str) -> Result<
     let pins = paths.pins().join(node);
     fs::create_dir_all(&pins).doing(|| format!("make {}", pins.display()))?;
     let cgroup = cgroup::of_node(paths, node)?;
-    cgroup::create(&cgroup)?;
     let options = &state.options;
     let mut command = Command::new(binary("eastwest-agent")?);
     command.args(["--node-name", node]);

@@ -27,8 +27,8 @@ pub enum Error {
     Running(String),
     #[error("no binary {name} in {dirs}: build it (`make build`), or name its folder in EASTWEST_BIN_DIR")]
     NoBinary { name: &'static str, dirs: String },
-    #[error("{doing}: {source}")]
-    Io { doing: String, source: io::Error },
+    #[error("{doing}: {error}")]
+    Io { doing: String, error: io::Error },
     #[error("`{command}` failed: {stderr}")]
     Command { command: String, stderr: String },
     #[error("{what} ended at its start ({how}); {log} says:\n{tail}")]
@@ -52,6 +52,6 @@ pub(crate) trait Doing<T> {
 
 impl<T, E: Into<io::Error>> Doing<T> for Result<T, E> {
     fn doing(self, what: impl FnOnce() -> String) -> Result<T, Error> {
-        self.map_err(|e| Error::Io { doing: what(), source: e.into() })
+        self.map_err(|e| Error::Io { doing: what(), error: e.into() })
     }
 }

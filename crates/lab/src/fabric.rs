@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use crate::netns::{self, Batch};
 use crate::paths::Paths;
-use crate::{Error, Families, Network, Plan, link};
+use crate::{Error, Families, Network, Plan, cgroup, link};
 
 /// Set before a device exists, so that `default` covers it. Without duplicate address detection an IPv6 address is of use
 /// at once.
@@ -32,11 +32,6 @@ pub(crate) fn prepare(netns: &str, router: bool) -> Result<(), Error> {
         netns::sysctls(&SYSCTLS)?;
         if router { netns::sysctls(&ROUTER_SYSCTLS) } else { Ok(()) }
     })
-}
-
-/// `-6` or `-4`, and how an address is written with its prefix.
-pub(crate) fn flag(ip: IpAddr) -> &'static str {
-    if ip.is_ipv4() { "-4" } else { "-6" }
 }
 
 pub(crate) fn nodad(ip: IpAddr) -> &'static str {
@@ -72,18 +67,19 @@ pub(crate) fn build(paths: &Paths, plan: &Plan) -> Result<(), Error> {
 
     for n in plan.node_numbers() {
         node(paths, plan, n)?;
+        cgroup::create(&cgroup::of_node(paths, &Plan::node_name(n))?)?;
     }
     let mut client = member(plan, Plan::client_ip);
     let mut ctl = member(plan, Plan::controller_ip);
     for &family in plan.families() {
         for n in plan.node_numbers() {
             let (range, via) = (Plan::pod_cidr(n, family), Plan::node_ip(n, family));
-            let route = format!("{} route add {range} via {via}", flag(via));
+            let route = format!("route add {range} via {via}");
             client.add(&route);
             ctl.add(&route);
         }
         let first = Plan::node_ip(1, family);
-        client.add(format!("{} route add {} via {first}", flag(first), Plan::service_cidr(family)));
+        client.add(format!("route add {} via {first}", Plan::service_cidr(family)));
     }
     client.run(Some(&paths.netns("client")))?;
     ctl.run(Some(&paths.netns("ctl")))
@@ -99,8 +95,7 @@ fn member(plan: &Plan, ip: impl Fn(Families) -> IpAddr) -> Batch {
     }
     batch.add("link set eth0 up");
     for &family in plan.families() {
-        let via = Plan::fabric_ip(family);
-        batch.add(format!("{} route add default via {via}", flag(via)));
+        batch.add(format!("route add default via {}", Plan::fabric_ip(family)));
     }
     batch
 }
@@ -124,7 +119,7 @@ fn node(paths: &Paths, plan: &Plan, n: u16) -> Result<(), Error> {
     if plan.network != Network::Vxlan {
         for (&family, m) in plan.families().iter().flat_map(|f| others().map(move |m| (f, m))) {
             let via = Plan::node_ip(m, family);
-            batch.add(format!("{} route add {} via {via}", flag(via), Plan::pod_cidr(m, family)));
+            batch.add(format!("route add {} via {via}", Plan::pod_cidr(m, family)));
         }
         return batch.run(Some(&netns));
     }
@@ -152,7 +147,7 @@ fn node(paths: &Paths, plan: &Plan, n: u16) -> Result<(), Error> {
             let via = Plan::pod_network(m, family);
             batch.add(format!("neigh replace {via} lladdr {mac} dev {dev} nud permanent"));
             let range = Plan::pod_cidr(m, family);
-            batch.add(format!("{} route add {range} via {via} dev {dev} onlink", flag(via)));
+            batch.add(format!("route add {range} via {via} dev {dev} onlink"));
         }
     }
     batch.run(Some(&netns))?;

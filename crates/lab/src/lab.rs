@@ -160,9 +160,6 @@ impl Lab {
         let paths = &self.paths;
         pod::wire(paths, plan, &spec.name, pod, n)?;
         pod::write_files(paths, plan, &spec.name, pod)?;
-        if spec.host_network {
-            crate::cgroup::create(&crate::cgroup::of_node(paths, &spec.node)?)?;
-        }
         let process = pod::start(paths, spec, pod)?;
         pod.process = Some(process);
         let bare = self.change(|state| {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::enter::Enter;
 use crate::error::Doing;
-use crate::fabric::{flag, nodad, prepare};
+use crate::fabric::{nodad, prepare};
 use crate::netns::Batch;
 use crate::paths::Paths;
 use crate::process::{Spawn, binary};
@@ -133,21 +133,21 @@ pub(crate) fn wire(paths: &Paths, plan: &Plan, name: &PodName, pod: &Pod, n: u16
     }
     inside.add("link set eth0 up");
     for &ip in &pod.addresses {
-        let (family, flag) = (crate::Families::of(ip), flag(ip));
+        let family = crate::Families::of(ip);
         if ptp {
             let gateway = Plan::PTP_GATEWAY[usize::from(ip.is_ipv6())];
-            inside.add(format!("{flag} route add default via {gateway} dev eth0 onlink"));
+            inside.add(format!("route add default via {gateway} dev eth0 onlink"));
             let bits = if ip.is_ipv4() { "32 scope link" } else { "64 nodad" };
             outside.add(format!("addr add {gateway}/{bits} dev {veth}"));
         } else {
-            inside.add(format!("{flag} route add default via {}", Plan::pod_ip(n, 1, family)));
+            inside.add(format!("route add default via {}", Plan::pod_ip(n, 1, family)));
         }
     }
     if ptp {
         outside.add(format!("link set {veth} up"));
         for &ip in &pod.addresses {
             let source = Plan::node_ip(n, crate::Families::of(ip));
-            outside.add(format!("{} route replace {ip} dev {veth} src {source}", flag(ip)));
+            outside.add(format!("route replace {ip} dev {veth} src {source}"));
         }
     } else {
         outside.add(format!("link set {veth} master cni0 up"));
