@@ -71,7 +71,10 @@ export class Cluster {
     const env = environment(token);
     const { services, nodes } = this;
     const start = <T extends Listed>(kind: Kind, sink: Pick<Sink<T>, 'replace' | 'change'>) =>
-      follow<T>(env, PATHS[kind], this.#sink(kind, sink), this.#abort.signal);
+      follow<T>(env, PATHS[kind], this.#sink(kind, sink), this.#abort.signal, {
+        // Agents' reports live in the controller's memory and count for themselves.
+        volatile: kind === 'nodestates',
+      });
     void start<Node>('nodes', {
       replace: (items) => nodes.replaceNodes(items),
       change: (c) => nodes.changeNode(c),
@@ -107,9 +110,8 @@ export class Cluster {
         this.#touch();
       },
       revision: (revision) => {
-        // Node states live in the controller's memory and count for themselves.
         if (kind === 'nodestates') return;
-        this.nodes.seen(revision);
+        this.nodes.seen(kind, revision);
         this.#touch();
       },
       phase: (phase) => {

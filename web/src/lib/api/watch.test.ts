@@ -29,7 +29,7 @@ const watchOf = (events: string[], open = false) => new Response(body(events, op
 const status = (code: number, message: string) => Response.json({ code, message }, { status: code });
 
 /** Answers with `replies` one after the other; the last one ends the run. */
-async function run(replies: Reply[]) {
+async function run(replies: Reply[], options: { volatile?: boolean } = {}) {
   const abort = new AbortController();
   const asked: string[] = [];
   const slept: number[] = [];
@@ -59,6 +59,7 @@ async function run(replies: Reply[]) {
       phase: (p) => phases.push(p),
     },
     abort.signal,
+    options,
   );
   return { asked, slept, log, phases };
 }
@@ -143,6 +144,15 @@ describe('follow', () => {
   it('does not spin when a watch ends as soon as it began', async () => {
     const { slept } = await run([() => listOf(1, []), () => watchOf([]), () => watchOf([])]);
     expect(slept).toEqual([500, 500]);
+  });
+
+  it('lists before every watch what does not outlive the server', async () => {
+    const { asked, log } = await run(
+      [() => listOf(57, ['a']), () => watchOf([event('ADDED', item('b', 58))]), () => listOf(60, ['c'])],
+      { volatile: true },
+    );
+    expect(asked).toEqual(['list', 'watch 57', 'list', 'watch 60']);
+    expect(log).toEqual(['replace a', '@57', 'ADDED b', '@58', 'replace c', '@60']);
   });
 
   it.each([401, 403] as const)('stops at %i: only a person can help', async (code) => {

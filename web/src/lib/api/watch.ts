@@ -130,12 +130,18 @@ type Event<T> =
   | { type: 'BOOKMARK'; object: { metadata: { resourceVersion: string } } }
   | { type: 'ERROR'; object: { code?: number; message?: string } };
 
-/** Follows `path` until the signal aborts or the server refuses. Never rejects. */
+/**
+ * Follows `path` until the signal aborts or the server refuses. Never rejects.
+ *
+ * `volatile`: the server keeps these in memory, so after a restart its revisions count anew and one of before means
+ * something else. Then every watch begins with a list.
+ */
 export async function follow<T extends Listed>(
   env: Environment,
   path: string,
   sink: Sink<T>,
   signal: AbortSignal,
+  { volatile = false } = {},
 ): Promise<void> {
   let revision: string | undefined;
   let failures = 0;
@@ -170,7 +176,7 @@ export async function follow<T extends Listed>(
   while (!signal.aborted) {
     const started = performance.now();
     try {
-      if (revision === undefined) {
+      if (revision === undefined || volatile) {
         sink.phase({ kind: 'listing' });
         const listed = await list<T>(env, path, signal);
         if (signal.aborted) return;

@@ -48,11 +48,11 @@ describe('NodeIndex', () => {
     ['of a replaced store', state('n', 99, { storeId: 'old' }), 'other store', 0],
   ])('a node %s', (_, reported, health, behind) => {
     const index = new NodeIndex();
-    index.store('one');
-    index.seen('10');
+    index.seen('services', '10');
+    index.seen('nodes', '4');
     index.replaceNodes([node('n')]);
-    index.replaceStates([reported]);
-    expect(index.rows()).toMatchObject([{ name: 'n', health, behind, addresses: ['172.18.0.11'] }]);
+    index.replaceStates([reported, state('x', 10), state('y', 10)]);
+    expect(index.rows()[0]).toMatchObject({ name: 'n', health, behind, addresses: ['172.18.0.11'] });
     expect(index.head).toBe(10);
     expect(troubled(index.rows()[0]!)).toBe(health !== 'current');
   });
@@ -69,7 +69,7 @@ describe('NodeIndex', () => {
 
   it('takes the newest applied revision as the head where no bookmark has come yet', () => {
     const index = new NodeIndex();
-    index.seen('5');
+    index.seen('services', '5');
     index.replaceStates([state('a', 9), state('b', 5)]);
     expect(index.head).toBe(9);
     expect(index.rows().map((r) => r.behind)).toEqual([0, 4]);
@@ -77,10 +77,9 @@ describe('NodeIndex', () => {
 
   it('starts anew when the store was replaced', () => {
     const index = new NodeIndex();
-    index.store('old');
-    index.seen('500');
-    index.store('one');
-    index.seen('3');
+    for (const kind of ['nodes', 'services']) index.seen(kind, '500');
+    for (const kind of ['nodes', 'services']) index.seen(kind, '3');
+    index.replaceStates([state('a', 500, { connected: false, storeId: 'old' })]);
     expect(index.head).toBe(3);
   });
 

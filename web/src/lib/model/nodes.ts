@@ -48,9 +48,8 @@ export function summarise(devices: DeviceState[]): string {
 export class NodeIndex {
   #nodes = new Map<string, Node>();
   #states = new Map<string, NodeState>();
-  /** The newest revision that lists, watches and bookmarks of stored kinds have shown. */
-  #seen = 0;
-  #storeId: string | undefined;
+  /** The newest revision that each stored kind's list, watch and bookmarks have shown. */
+  #seen = new Map<string, number>();
 
   replaceNodes(nodes: Node[]): void {
     this.#nodes = new Map(nodes.map((n) => [n.metadata.name, n]));
@@ -70,45 +69,48 @@ export class NodeIndex {
     else this.#states.set(object.metadata.name, object);
   }
 
-  seen(revision: string): void {
+  /** `kind` has been followed up to `revision`. A smaller one than before means that the store was replaced. */
+  seen(kind: string, revision: string): void {
     const number = Number(revision);
-    if (Number.isFinite(number) && number > this.#seen) this.#seen = number;
+    if (Number.isFinite(number)) this.#seen.set(kind, number);
   }
 
-  /** The store was replaced (or first seen): revisions start anew. */
-  store(id: string): void {
-    if (this.#storeId !== undefined && this.#storeId !== id) this.#seen = 0;
-    this.#storeId = id;
-  }
-
-  /** An agent may have applied a revision whose bookmark has not reached this page yet. */
-  get head(): number {
-    let head = this.#seen;
+  /** The store that most of the connected agents follow. */
+  get #storeId(): string | undefined {
+    const votes = new Map<string, number>();
     for (const { status } of this.#states.values()) {
-      if (this.#mine(status.storeId) && status.appliedRevision > head) head = status.appliedRevision;
+      if (status.connected) votes.set(status.storeId, (votes.get(status.storeId) ?? 0) + 1);
+    }
+    return [...votes].sort(([, a], [, b]) => b - a)[0]?.[0];
+  }
+
+  /** The store's newest revision. An agent may have applied one whose bookmark has not reached this page yet. */
+  get head(): number {
+    const store = this.#storeId;
+    let head = Math.max(0, ...this.#seen.values());
+    for (const { status } of this.#states.values()) {
+      if (status.connected && status.storeId === store) head = Math.max(head, status.appliedRevision);
     }
     return head;
   }
 
-  #mine(storeId: string): boolean {
-    return this.#storeId === undefined || storeId === this.#storeId;
-  }
-
   rows(): NodeRow[] {
     const head = this.head;
+    const store = this.#storeId;
     const names = new Set([...this.#nodes.keys(), ...this.#states.keys()]);
-    return [...names].sort(byNumber).map((name) => this.#row(name, head));
+    return [...names].sort(byNumber).map((name) => this.#row(name, head, store));
   }
 
-  #row(name: string, head: number): NodeRow {
+  #row(name: string, head: number, store: string | undefined): NodeRow {
     const node = this.#nodes.get(name);
     const status = this.#states.get(name)?.status;
     const cidrs = node?.spec?.podCIDRs?.length ? node.spec.podCIDRs : [node?.spec?.podCIDR ?? ''];
-    const behind = status ? Math.max(0, head - status.appliedRevision) : 0;
+    const comparable = status && status.storeId === (store ?? status.storeId);
+    const behind = comparable ? Math.max(0, head - status.appliedRevision) : 0;
     let health: Health = 'current';
     if (!status) health = 'never reported';
     else if (!status.connected) health = 'disconnected';
-    else if (!this.#mine(status.storeId)) health = 'other store';
+    else if (status.storeId !== store) health = 'other store';
     else if (behind > 0) health = 'behind';
     return {
       name,
