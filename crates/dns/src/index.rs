@@ -1,0 +1,389 @@
+//! Every name of the cluster, kept as compact data per Service; answers are made when asked.
+//!
+//! One writer, any number of readers without locks: the whole index is an immutable snapshot behind an
+//! [`ArcSwap`], made of [persistent maps](crate::map), so an update costs O(what changes), and a query sees either
+//! all of it or nothing — a name and its reverse never disagree.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwap;
+use eastwest_compile::{CompiledService, ServiceKey};
+use eastwest_model::DnsRecord;
+
+use crate::map::Map;
+use crate::wire::{Name, encode_name, presentation};
+
+mod entry;
+mod lookup;
+mod records;
+
+pub(crate) use entry::{Entry, Kind};
+pub(crate) use lookup::Found;
+pub use records::RecordError;
+use records::Records;
+
+/// What the index answers for, fixed when it is made.
+#[derive(Clone, Debug)]
+pub struct IndexOptions {
+    /// Zones of cluster names, `cluster.local`; PTR targets are in the first.
+    pub zones: Vec<String>,
+    /// Addresses of `ns.dns.ZONE`: where the cluster's DNS is reached.
+    pub ns_addresses: Vec<IpAddr>,
+    /// TTL of every answer and of NXDOMAIN and NODATA, seconds (CoreDNS: 5).
+    pub ttl: u32,
+    /// Names made of addresses, `10-0-0-1.NS.pod.ZONE`.
+    pub pods: PodMode,
+}
+
+impl Default for IndexOptions {
+    fn default() -> Self {
+        Self {
+            zones: vec![eastwest_model::DEFAULT_ZONE.to_owned()],
+            ns_addresses: Vec::new(),
+            ttl: 5,
+            pods: PodMode::Insecure,
+        }
+    }
+}
+
+/// How `A-B-C-D.NS.pod.ZONE` is answered (CoreDNS' `pods` option).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PodMode {
+    /// NXDOMAIN.
+    Disabled,
+    /// The address in the name, whether or not a pod has it, when the namespace exists. What kubeadm sets up.
+    Insecure,
+}
+
+/// An index cannot be made of these options.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum IndexError {
+    #[error("no zone is given; the usual one is cluster.local")]
+    NoZone,
+    #[error("zone {0:?} is not a DNS name of at most 255 octets")]
+    Zone(String),
+}
+
+/// The names of the cluster.
+#[derive(Debug)]
+pub struct Index {
+    pub(crate) zones: Zones,
+    state: Arc<ArcSwap<State>>,
+    /// Writers take turns; readers never wait.
+    writer: Mutex<()>,
+}
+
+/// What stays the same over an index's life.
+#[derive(Debug)]
+pub(crate) struct Zones {
+    pub(crate) names: Vec<Name>,
+    pub(crate) ttl: u32,
+    pub(crate) pods: PodMode,
+    pub(crate) ns_addresses: Vec<IpAddr>,
+}
+
+/// One moment of the index.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct State {
+    /// By `SERVICE.NAMESPACE` in wire form without the root: a slice of the question is the key.
+    pub(crate) services: Map<Arc<[u8]>, Arc<Entry>>,
+    /// Which Services an address belongs to.
+    reverse: Map<IpAddr, Owners>,
+    /// By label in wire form.
+    namespaces: Map<Box<[u8]>, Namespace>,
+    pub(crate) records: Records,
+    /// Unix seconds of the last change, as CoreDNS' SOA has it.
+    pub(crate) serial: u32,
+    pub(crate) synced: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Namespace {
+    declared: bool,
+    services: u32,
+}
+
+/// Keys in [`State::services`]; nearly always one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Owners {
+    One(Arc<[u8]>),
+    Many(Arc<[Arc<[u8]>]>),
+}
+
+impl Owners {
+    fn as_slice(&self) -> &[Arc<[u8]>] {
+        match self {
+            Self::One(key) => std::slice::from_ref(key),
+            Self::Many(keys) => keys,
+        }
+    }
+
+    fn from_keys(mut keys: Vec<Arc<[u8]>>) -> Option<Self> {
+        match keys.len() {
+            0 => None,
+            1 => keys.pop().map(Self::One),
+            _ => Some(Self::Many(keys.into())),
+        }
+    }
+}
+
+/// How much an index holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct IndexStats {
+    pub services: usize,
+    /// Addresses that have a PTR.
+    pub addresses: usize,
+    /// Names of DnsRecord objects.
+    pub record_names: usize,
+}
+
+impl Index {
+    /// An empty index that is not yet synced.
+    ///
+    /// # Errors
+    /// A zone that is no DNS name, or none at all.
+    pub fn new(options: IndexOptions) -> Result<Self, IndexError> {
+        let names = options
+            .zones
+            .iter()
+            .map(|z| Name::parse(z).filter(|n| n.count() > 0).ok_or_else(|| IndexError::Zone(z.clone())))
+            .collect::<Result<Vec<_>, _>>()?;
+        if names.is_empty() {
+            return Err(IndexError::NoZone);
+        }
+        let IndexOptions { ttl, pods, ns_addresses, .. } = options;
+        Ok(Self {
+            zones: Zones { names, ttl, pods, ns_addresses },
+            state: Arc::new(ArcSwap::from_pointee(State { serial: now(), ..State::default() })),
+            writer: Mutex::new(()),
+        })
+    }
+
+    /// Puts `service` in place of what `key` had; `None` removes it. Costs O(the Service's own size).
+    pub fn apply(&self, key: &ServiceKey, service: Option<&CompiledService>) {
+        self.update(|u| u.apply(key, service));
+    }
+
+    /// Several changes that readers see as one.
+    pub fn update<R>(&self, change: impl FnOnce(&mut Update<'_>) -> R) -> R {
+        let _turn = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut update = Update { state: State::clone(&self.state.load()), zones: &self.zones };
+        let result = change(&mut update);
+        update.state.serial = now().max(update.state.serial);
+        self.state.store(Arc::new(update.state));
+        result
+    }
+
+    /// Replaces the set of namespaces that exist.
+    pub fn set_namespaces<I: IntoIterator<Item = S>, S: AsRef<str>>(&self, names: I) {
+        self.update(|u| u.set_namespaces(names));
+    }
+
+    /// Replaces all DnsRecord objects; gives those that cannot be served and why.
+    pub fn set_records<'a>(
+        &self,
+        records: impl IntoIterator<Item = &'a DnsRecord>,
+    ) -> Vec<(String, RecordError)> {
+        self.update(|u| u.set_records(records))
+    }
+
+    /// Puts the DnsRecord `namespace/name` in place; `None` removes it. Costs O(the object's size).
+    ///
+    /// # Errors
+    /// A name outside the zones, or data that is not of the type; the object's former records are then gone.
+    pub fn apply_record(
+        &self,
+        namespace: &str,
+        name: &str,
+        record: Option<&DnsRecord>,
+    ) -> Result<(), RecordError> {
+        self.update(|u| u.apply_record(namespace, name, record))
+    }
+
+    /// Says whether everything has been loaded once. Until then a missing name is answered SERVFAIL, not NXDOMAIN:
+    /// a client then asks again in place of believing that the name does not exist.
+    pub fn set_synced(&self, synced: bool) {
+        self.update(|u| u.state.synced = synced);
+    }
+
+    pub fn synced(&self) -> bool {
+        self.state.load().synced
+    }
+
+    pub fn stats(&self) -> IndexStats {
+        let state = self.state.load();
+        IndexStats {
+            services: state.services.len(),
+            addresses: state.reverse.len(),
+            record_names: state.records.len(),
+        }
+    }
+
+    /// A handle that a worker keeps: reading through it costs one comparison of pointers while nothing changes.
+    pub(crate) fn reader(&self) -> arc_swap::Cache<Arc<ArcSwap<State>>, Arc<State>> {
+        arc_swap::Cache::new(self.state.clone())
+    }
+
+    pub(crate) fn state(&self) -> Arc<State> {
+        self.state.load_full()
+    }
+}
+
+/// A change in the making; nobody sees it before [`Index::update`] returns.
+#[derive(Debug)]
+pub struct Update<'a> {
+    state: State,
+    zones: &'a Zones,
+}
+
+impl Update<'_> {
+    /// As [`Index::apply`].
+    pub fn apply(&mut self, key: &ServiceKey, service: Option<&CompiledService>) {
+        let Some(id) = service_id(key) else {
+            tracing::warn!(service = %key, "not a DNS name: the Service gets no records");
+            return;
+        };
+        let namespace: Box<[u8]> = id[usize::from(id[0]) + 1..].into();
+        match service {
+            Some(service) => {
+                let id = self.state.services.get(&*id).map_or(id, |old| old.key.clone());
+                let entry = Arc::new(Entry::new(id.clone(), &service.dns));
+                let old = self.state.services.insert(id.clone(), entry.clone());
+                self.reindex(&id, old.as_deref(), Some(&entry));
+                if old.is_none() {
+                    self.namespace(namespace, |n| n.services += 1);
+                }
+            }
+            None => {
+                if let Some(old) = self.state.services.remove(&*id) {
+                    self.reindex(&id, Some(&old), None);
+                    self.namespace(namespace, |n| n.services -= 1);
+                }
+            }
+        }
+    }
+
+    /// As [`Index::set_namespaces`].
+    pub fn set_namespaces<I: IntoIterator<Item = S>, S: AsRef<str>>(&mut self, names: I) {
+        let new: BTreeSet<Box<[u8]>> = names.into_iter().filter_map(|n| label(n.as_ref())).collect();
+        let gone: Vec<_> = (self.state.namespaces.iter())
+            .filter(|(k, n)| n.declared && !new.contains(*k))
+            .map(|(k, _)| k.clone())
+            .collect();
+        for key in gone {
+            self.namespace(key, |n| n.declared = false);
+        }
+        for key in new {
+            self.namespace(key, |n| n.declared = true);
+        }
+    }
+
+    /// Says that one namespace exists, or no longer does.
+    pub fn apply_namespace(&mut self, name: &str, exists: bool) {
+        if let Some(key) = label(name) {
+            self.namespace(key, |n| n.declared = exists);
+        }
+    }
+
+    /// As [`Index::set_records`].
+    pub fn set_records<'a>(
+        &mut self,
+        records: impl IntoIterator<Item = &'a DnsRecord>,
+    ) -> Vec<(String, RecordError)> {
+        self.state.records = Records::default();
+        let mut refused = Vec::new();
+        for record in records {
+            let meta = &record.metadata;
+            if let Err(e) = self.apply_record(&meta.namespace, &meta.name, Some(record)) {
+                refused.push((format!("{}/{}", meta.namespace, meta.name), e));
+            }
+        }
+        refused
+    }
+
+    /// As [`Index::apply_record`].
+    ///
+    /// # Errors
+    /// A name outside the zones, or data that is not of the type.
+    pub fn apply_record(
+        &mut self,
+        namespace: &str,
+        name: &str,
+        record: Option<&DnsRecord>,
+    ) -> Result<(), RecordError> {
+        self.state.records.apply(self.zones, &format!("{namespace}/{name}"), record)
+    }
+
+    /// As [`Index::set_synced`].
+    pub fn set_synced(&mut self, synced: bool) {
+        self.state.synced = synced;
+    }
+
+    fn namespace(&mut self, key: Box<[u8]>, change: impl FnOnce(&mut Namespace)) {
+        let old = self.state.namespaces.get(&*key).copied().unwrap_or_default();
+        let mut new = old;
+        change(&mut new);
+        if new == Namespace::default() {
+            self.state.namespaces.remove(&*key);
+        } else if new != old {
+            self.state.namespaces.insert(key, new);
+        }
+    }
+
+    /// Brings the reverse map in line; touches only addresses that one of the two does not have.
+    fn reindex(&mut self, id: &Arc<[u8]>, old: Option<&Entry>, new: Option<&Entry>) {
+        let old: Vec<IpAddr> = old.map_or_else(Vec::new, |e| e.addresses().collect());
+        let new: Vec<IpAddr> = new.map_or_else(Vec::new, |e| e.addresses().collect());
+        for ip in old.iter().filter(|ip| new.binary_search(ip).is_err()) {
+            let owners = self.state.reverse.get(ip).map_or(&[][..], Owners::as_slice);
+            match Owners::from_keys(owners.iter().filter(|o| *o != id).cloned().collect()) {
+                Some(rest) => drop(self.state.reverse.insert(*ip, rest)),
+                None => drop(self.state.reverse.remove(ip)),
+            }
+        }
+        for ip in new.iter().filter(|ip| old.binary_search(ip).is_err()) {
+            let mut owners = self.state.reverse.get(ip).map_or_else(Vec::new, |o| o.as_slice().to_vec());
+            if let Err(at) = owners.binary_search(id) {
+                owners.insert(at, id.clone());
+            }
+            if let Some(owners) = Owners::from_keys(owners) {
+                self.state.reverse.insert(*ip, owners);
+            }
+        }
+    }
+}
+
+/// A Service's `NAME.NAMESPACE` labels in wire form.
+fn service_id(key: &ServiceKey) -> Option<Arc<[u8]>> {
+    Some([label(&key.name)?, label(&key.namespace)?].concat().into())
+}
+
+/// One label in wire form, lower case.
+fn label(text: &str) -> Option<Box<[u8]>> {
+    if text.contains('.') {
+        return None;
+    }
+    let mut wire = encode_name(text).filter(|w| w.len() > 1)?;
+    wire.pop();
+    wire.make_ascii_lowercase();
+    Some(wire.into())
+}
+
+fn now() -> u32 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as u32)
+}
+
+impl std::fmt::Display for Zones {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (i, name) in self.names.iter().enumerate() {
+            write!(f, "{}{}", if i == 0 { "" } else { ", " }, presentation(name.wire()))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

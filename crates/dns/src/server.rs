@@ -1,0 +1,213 @@
+//! Sockets: each address is bound by itself, so that a reply leaves from where the question went.
+//!
+//! UDP and TCP framing are written here and not taken from hickory-server: that one spawns a task and boxes a future
+//! for each datagram, answers one query at a time on a connection, and has no bound on connections.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, UdpSocket};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::engine::{Engine, Worker};
+use crate::metrics::Metrics;
+use crate::writer::{Limits, Transport};
+use crate::{Forwarder, Index};
+
+mod tcp;
+mod udp;
+
+/// Bounds of a [`Server`].
+#[derive(Clone, Copy, Debug)]
+pub struct ServerOptions {
+    /// UDP sockets for each address, each served by its own task; the kernel spreads clients over them. 0: one a core.
+    pub workers: usize,
+    /// Largest UDP answer and the size our OPT offers, bytes, 512 to 4096.
+    pub udp_payload: u16,
+    /// Queries that may wait for upstreams at once; more are answered SERVFAIL.
+    pub pending: usize,
+    /// TCP connections, over all addresses.
+    pub connections: usize,
+    /// TCP connections of one client address.
+    pub connections_per_client: usize,
+    /// A TCP connection without queries is closed after this.
+    pub idle: Duration,
+    /// A query must have arrived, and an answer been taken, in this time.
+    pub message: Duration,
+    /// When stopping, queries that wait for upstreams get this long.
+    pub drain: Duration,
+}
+
+impl Default for ServerOptions {
+    fn default() -> Self {
+        Self {
+            workers: 0,
+            udp_payload: 1232,
+            pending: 8192,
+            connections: 1024,
+            connections_per_client: 128,
+            idle: Duration::from_secs(10),
+            message: Duration::from_secs(5),
+            drain: Duration::from_secs(1),
+        }
+    }
+}
+
+/// An address that cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {addr}/{proto}: {source}")]
+pub struct BindError {
+    pub addr: SocketAddr,
+    /// `udp` or `tcp`.
+    pub proto: &'static str,
+    pub source: io::Error,
+}
+
+/// Listeners that are bound and not yet served.
+#[derive(Debug)]
+pub struct Server {
+    listeners: Vec<Listener>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Listener {
+    addr: SocketAddr,
+    udp: Vec<UdpSocket>,
+    tcp: TcpListener,
+}
+
+/// What the tasks of a server share.
+#[derive(Debug)]
+struct Shared {
+    engine: Arc<Engine>,
+    options: ServerOptions,
+    metrics: Arc<Metrics>,
+    pending: Arc<Semaphore>,
+    connections: tcp::Connections,
+    /// Answers being made; waited for when stopping.
+    tasks: TaskTracker,
+}
+
+impl Server {
+    /// Binds UDP and TCP of each address; call it within a tokio runtime. An address need not be on an interface yet
+    /// (`IP_FREEBIND`), and another process may still hold it (`SO_REUSEPORT`), so that an upgrade has no gap.
+    /// Port 0 takes a free one, the same for both protocols.
+    ///
+    /// # Errors
+    /// The first address that cannot be bound, and why.
+    pub fn bind(
+        addresses: &[SocketAddr],
+        index: Arc<Index>,
+        forwarder: Arc<Forwarder>,
+        metrics: Arc<Metrics>,
+        options: ServerOptions,
+    ) -> Result<Self, BindError> {
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        let workers = if options.workers == 0 { cores() } else { options.workers };
+        let listeners =
+            addresses.iter().map(|a| Listener::bind(*a, workers)).collect::<Result<Vec<_>, _>>()?;
+        forwarder.set_own(listeners.iter().map(|l| l.addr).collect());
+        let limits = Limits { udp: options.udp_payload.clamp(512, 4096) };
+        let shared = Arc::new(Shared {
+            engine: Arc::new(Engine { index, forwarder, limits }),
+            pending: Arc::new(Semaphore::new(options.pending.min(Semaphore::MAX_PERMITS))),
+            connections: tcp::Connections::default(),
+            tasks: TaskTracker::new(),
+            metrics,
+            options,
+        });
+        Ok(Self { listeners, shared })
+    }
+
+    /// Where it listens, in the order given to [`Server::bind`].
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.listeners.iter().map(|l| l.addr).collect()
+    }
+
+    /// Serves until `stop`; then answers what has come in, gives what waits for upstreams
+    /// [`ServerOptions::drain`], and ends.
+    pub async fn run(self, stop: CancellationToken) {
+        let Self { listeners, shared } = self;
+        let loops = TaskTracker::new();
+        for Listener { addr, udp, tcp } in listeners {
+            for socket in udp {
+                let worker = shared.worker(addr, Transport::Udp);
+                loops.spawn(udp::serve(socket, worker, shared.clone(), stop.clone()));
+            }
+            loops.spawn(tcp::accept(tcp, addr, shared.clone(), stop.clone()));
+        }
+        loops.close();
+        loops.wait().await;
+        shared.tasks.close();
+        let drained = tokio::time::timeout(shared.options.drain, shared.tasks.wait()).await;
+        if drained.is_err() {
+            tracing::warn!(unanswered = shared.tasks.len(), "stopped with queries still at the upstreams");
+        }
+    }
+}
+
+impl Shared {
+    fn worker(&self, addr: SocketAddr, transport: Transport) -> Worker {
+        Worker::new(self.engine.clone(), transport, self.metrics.worker(addr, transport))
+    }
+}
+
+impl Listener {
+    fn bind(addr: SocketAddr, workers: usize) -> Result<Self, BindError> {
+        // A free UDP port may be taken for TCP: try others.
+        let mut tries = if addr.port() == 0 { 32 } else { 1 };
+        loop {
+            tries -= 1;
+            match Self::bind_once(addr, workers) {
+                Err(e) if tries > 0 && e.source.kind() == io::ErrorKind::AddrInUse => {}
+                result => return result,
+            }
+        }
+    }
+
+    fn bind_once(addr: SocketAddr, workers: usize) -> Result<Self, BindError> {
+        let failed = |proto| move |source| BindError { addr, proto, source };
+        let first = udp_socket(addr).map_err(failed("udp"))?;
+        let addr = first.local_addr().map_err(failed("udp"))?;
+        let mut udp = vec![first];
+        for _ in 1..workers {
+            udp.push(udp_socket(addr).map_err(failed("udp"))?);
+        }
+        Ok(Self { addr, udp, tcp: tcp_listener(addr).map_err(failed("tcp"))? })
+    }
+}
+
+fn socket(addr: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(addr), kind, Some(protocol))?;
+    if addr.is_ipv6() {
+        socket.set_only_v6(true)?;
+        socket.set_freebind_v6(true)?;
+    } else {
+        socket.set_freebind_v4(true)?;
+    }
+    socket.set_reuse_port(true)?;
+    socket.set_reuse_address(kind == Type::STREAM)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+fn udp_socket(addr: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = socket(addr, Type::DGRAM, Protocol::UDP)?;
+    // Room for a burst; the kernel grants what it allows.
+    socket.set_recv_buffer_size(1 << 20)?;
+    socket.bind(&addr.into())?;
+    UdpSocket::from_std(socket.into())
+}
+
+fn tcp_listener(addr: SocketAddr) -> io::Result<TcpListener> {
+    let socket = socket(addr, Type::STREAM, Protocol::TCP)?;
+    socket.bind(&addr.into())?;
+    socket.listen(256)?;
+    TcpListener::from_std(socket.into())
+}

@@ -1,0 +1,327 @@
+//! Requests as they come off the wire (RFC 1035 §4, RFC 6891). Reads without allocating and never past the end.
+
+/// Record types this crate treats by name (IANA DNS parameters).
+pub(crate) mod rtype {
+    pub(crate) const A: u16 = 1;
+    pub(crate) const NS: u16 = 2;
+    pub(crate) const CNAME: u16 = 5;
+    pub(crate) const SOA: u16 = 6;
+    pub(crate) const PTR: u16 = 12;
+    pub(crate) const MX: u16 = 15;
+    pub(crate) const TXT: u16 = 16;
+    pub(crate) const AAAA: u16 = 28;
+    pub(crate) const SRV: u16 = 33;
+    pub(crate) const OPT: u16 = 41;
+    pub(crate) const IXFR: u16 = 251;
+    pub(crate) const AXFR: u16 = 252;
+}
+
+/// Response codes (RFC 1035 §4.1.1, RFC 6891 §9).
+pub(crate) mod rcode {
+    pub(crate) const NOERROR: u16 = 0;
+    pub(crate) const FORMERR: u16 = 1;
+    pub(crate) const SERVFAIL: u16 = 2;
+    pub(crate) const NXDOMAIN: u16 = 3;
+    pub(crate) const NOTIMP: u16 = 4;
+    pub(crate) const REFUSED: u16 = 5;
+    pub(crate) const BADVERS: u16 = 16;
+}
+
+pub(crate) const HEADER: usize = 12;
+/// A name with its length octets and the root, at most (RFC 1035 §2.3.4).
+pub(crate) const NAME_MAX: usize = 255;
+pub(crate) const CLASS_IN: u16 = 1;
+
+pub(crate) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_be_bytes([*bytes.get(at)?, *bytes.get(at + 1)?]))
+}
+
+pub(crate) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from(u16_at(bytes, at)?) << 16 | u32::from(u16_at(bytes, at + 2)?))
+}
+
+/// An uncompressed name in lower case, with the places of its labels.
+#[derive(Clone)]
+pub(crate) struct Name {
+    wire: [u8; NAME_MAX],
+    len: u8,
+    /// Where each label's length octet stands; a name has at most 127 labels.
+    labels: [u8; 128],
+    count: u8,
+}
+
+impl std::fmt::Debug for Name {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&presentation(self.wire()))
+    }
+}
+
+impl Name {
+    /// Reads an uncompressed name at `at`; gives it and the offset behind it. A compression pointer is an error: in a
+    /// question it could only point into the header or at itself.
+    pub(crate) fn read(bytes: &[u8], at: usize) -> Option<(Self, usize)> {
+        let mut name = Self { wire: [0; NAME_MAX], len: 0, labels: [0; 128], count: 0 };
+        let mut pos = at;
+        loop {
+            let n = usize::from(*bytes.get(pos)?);
+            if n > 63 {
+                return None;
+            }
+            let from = usize::from(name.len);
+            if from + n + 1 > NAME_MAX {
+                return None;
+            }
+            let label = bytes.get(pos..pos + n + 1)?;
+            name.wire[from..from + n + 1].copy_from_slice(label);
+            // The length octet is below 64 and so no upper-case letter ('A' is 65).
+            name.wire[from..from + n + 1].make_ascii_lowercase();
+            name.len += n as u8 + 1;
+            pos += n + 1;
+            if n == 0 {
+                return Some((name, pos));
+            }
+            name.labels[usize::from(name.count)] = from as u8;
+            name.count += 1;
+        }
+    }
+
+    /// From presentation form, without escapes; a final dot may be left out.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        Some(Self::read(&encode_name(text)?, 0)?.0)
+    }
+
+    pub(crate) fn wire(&self) -> &[u8] {
+        &self.wire[..usize::from(self.len)]
+    }
+
+    /// Labels, the root not counted.
+    pub(crate) fn count(&self) -> usize {
+        usize::from(self.count)
+    }
+
+    /// Where the `i`th label from the left begins; `i == count()`: the root.
+    pub(crate) fn offset(&self, i: usize) -> usize {
+        if i >= self.count() { usize::from(self.len) - 1 } else { usize::from(self.labels[i]) }
+    }
+
+    /// The `i`th label from the left, without its length octet.
+    pub(crate) fn label(&self, i: usize) -> &[u8] {
+        let at = self.offset(i);
+        &self.wire[at + 1..at + 1 + usize::from(self.wire[at])]
+    }
+
+    /// The name that begins at the `i`th label.
+    pub(crate) fn suffix(&self, i: usize) -> &[u8] {
+        &self.wire()[self.offset(i)..]
+    }
+
+    /// Labels `from..to` with their length octets.
+    pub(crate) fn labels(&self, from: usize, to: usize) -> &[u8] {
+        &self.wire[self.offset(from)..self.offset(to)]
+    }
+
+    /// How many labels stand before `zone` when this name is in it.
+    pub(crate) fn below(&self, zone: &Name) -> Option<usize> {
+        let labels = self.count().checked_sub(zone.count())?;
+        (self.suffix(labels) == zone.wire()).then_some(labels)
+    }
+}
+
+/// A name's wire form from its text, case kept, without escapes; a final dot may be left out. None: too long, or an
+/// empty label.
+pub(crate) fn encode_name(text: &str) -> Option<Vec<u8>> {
+    let text = text.strip_suffix('.').unwrap_or(text);
+    let mut wire = Vec::with_capacity(text.len() + 2);
+    for label in text.split('.').filter(|_| !text.is_empty()) {
+        if label.is_empty() || label.len() > 63 {
+            return None;
+        }
+        wire.push(label.len() as u8);
+        wire.extend_from_slice(label.as_bytes());
+    }
+    wire.push(0);
+    (wire.len() <= NAME_MAX).then_some(wire)
+}
+
+/// A wire-form name as text, with a final dot and `\DDD` for what is not printable (RFC 1035 §5.1).
+pub(crate) fn presentation(wire: &[u8]) -> String {
+    let mut text = String::new();
+    let mut rest = wire;
+    while let Some((&n, tail)) = rest.split_first() {
+        let n = usize::from(n).min(tail.len());
+        if n == 0 {
+            break;
+        }
+        for &b in &tail[..n] {
+            match b {
+                b'.' | b'\\' => text.extend(['\\', char::from(b)]),
+                b'!'..=b'~' => text.push(char::from(b)),
+                _ => text.push_str(&format!("\\{b:03}")),
+            }
+        }
+        text.push('.');
+        rest = &tail[n..];
+    }
+    if text.is_empty() {
+        text.push('.');
+    }
+    text
+}
+
+/// What an OPT record asks for (RFC 6891 §6.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Edns {
+    /// The asker's largest UDP answer, bytes; never below 512.
+    pub(crate) payload: u16,
+    pub(crate) version: u8,
+    /// DNSSEC OK (RFC 3225).
+    pub(crate) dnssec_ok: bool,
+}
+
+/// A well-formed query.
+#[derive(Clone, Debug)]
+pub(crate) struct Query {
+    pub(crate) recursion_desired: bool,
+    pub(crate) checking_disabled: bool,
+    pub(crate) name: Name,
+    pub(crate) qtype: u16,
+    pub(crate) qclass: u16,
+    /// Where the question ends in the request.
+    pub(crate) question_end: usize,
+    pub(crate) edns: Option<Edns>,
+}
+
+/// What a datagram is.
+// Boxed, each query would cost an allocation.
+#[allow(clippy::large_enum_variant)]
+#[derive(Debug)]
+pub(crate) enum Request {
+    Query(Query),
+    /// Answer with this code and the header alone.
+    Error(u16),
+    /// Too short for a header, or itself a response: anything sent back could start a loop.
+    Silence,
+}
+
+impl Request {
+    pub(crate) fn parse(bytes: &[u8]) -> Self {
+        if bytes.len() < HEADER || bytes[2] & 0x80 != 0 {
+            return Self::Silence;
+        }
+        if bytes[2] >> 3 & 15 != 0 {
+            return Self::Error(rcode::NOTIMP);
+        }
+        match Self::query(bytes) {
+            Some(query) => Self::Query(query),
+            None => Self::Error(rcode::FORMERR),
+        }
+    }
+
+    fn query(bytes: &[u8]) -> Option<Query> {
+        if u16_at(bytes, 4)? != 1 {
+            return None;
+        }
+        let (name, at) = Name::read(bytes, HEADER)?;
+        let mut query = Query {
+            recursion_desired: bytes[2] & 1 != 0,
+            checking_disabled: bytes[3] & 0x10 != 0,
+            name,
+            qtype: u16_at(bytes, at)?,
+            qclass: u16_at(bytes, at + 2)?,
+            question_end: at + 4,
+            edns: None,
+        };
+        let other = usize::from(u16_at(bytes, 6)?) + usize::from(u16_at(bytes, 8)?);
+        let additional = usize::from(u16_at(bytes, 10)?);
+        let mut pos = query.question_end;
+        for i in 0..other + additional {
+            let record = Record::read(bytes, pos)?;
+            pos = record.end;
+            if record.rtype == rtype::OPT && i >= other {
+                // One OPT, and at the root (RFC 6891 §6.1.1).
+                if query.edns.is_some() || bytes[record.start] != 0 {
+                    return None;
+                }
+                query.edns = Some(Edns {
+                    payload: record.class.max(512),
+                    version: (record.ttl >> 16) as u8,
+                    dnssec_ok: record.ttl & 0x8000 != 0,
+                });
+            }
+        }
+        Some(query)
+    }
+}
+
+/// A record's fixed parts and places.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Record {
+    pub(crate) start: usize,
+    pub(crate) rtype: u16,
+    pub(crate) class: u16,
+    pub(crate) ttl: u32,
+    /// Where the TTL field stands.
+    pub(crate) ttl_at: usize,
+    pub(crate) data: usize,
+    pub(crate) end: usize,
+}
+
+impl Record {
+    pub(crate) fn read(bytes: &[u8], start: usize) -> Option<Self> {
+        let at = skip_name(bytes, start)?;
+        let data = at + 10;
+        let end = data + usize::from(u16_at(bytes, at + 8)?);
+        (end <= bytes.len()).then_some(())?;
+        Some(Self {
+            start,
+            rtype: u16_at(bytes, at)?,
+            class: u16_at(bytes, at + 2)?,
+            ttl: u32_at(bytes, at + 4)?,
+            ttl_at: at + 4,
+            data,
+            end,
+        })
+    }
+}
+
+/// The offset behind the name at `at`. A pointer must point backwards (RFC 1035 §4.1.4), so no loop is possible.
+pub(crate) fn skip_name(bytes: &[u8], at: usize) -> Option<usize> {
+    let mut pos = at;
+    loop {
+        let n = usize::from(*bytes.get(pos)?);
+        match n {
+            0 => return Some(pos + 1),
+            1..=63 => pos += n + 1,
+            0xc0.. => {
+                let target = usize::from(u16_at(bytes, pos)? & 0x3fff);
+                return (HEADER..at).contains(&target).then_some(pos + 2);
+            }
+            _ => return None,
+        }
+        if pos - at > NAME_MAX {
+            return None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        let name = Name::parse("Web.Default.svc.cluster.local").unwrap();
+        assert_eq!(name.count(), 5);
+        assert_eq!(name.label(0), b"web");
+        assert_eq!(name.labels(0, 2), b"\x03web\x07default");
+        assert_eq!(name.below(&Name::parse("cluster.local.").unwrap()), Some(3));
+        assert_eq!(name.below(&Name::parse("luster.local.").unwrap()), None);
+        assert_eq!(name.below(&Name::parse(".").unwrap()), Some(5));
+        assert_eq!(presentation(name.wire()), "web.default.svc.cluster.local.");
+        assert_eq!(presentation(b"\x03a.b\x01\x00\x00"), "a\\.b.\\000.");
+        assert!(Name::parse("a..b").is_none());
+        assert!(Name::parse(&format!("{}.b", "a".repeat(64))).is_none());
+        let long = vec!["a".repeat(63); 4].join(".");
+        assert!(Name::parse(&long).is_none(), "257 octets");
+    }
+}
