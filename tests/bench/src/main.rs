@@ -1,0 +1,65 @@
+//! The figures: `make bench`. Every one is a ratio against something measured in the same run; the raw values go to
+//! `target/bench/NAME.json`, a table to standard output.
+//!
+//! All traffic stays inside network namespaces that the lab makes and removes.
+
+mod apply;
+mod connections;
+mod path;
+mod programs;
+mod report;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Measures eastwest beside its baselines.
+#[derive(Parser)]
+struct Args {
+    #[command(subcommand)]
+    what: Option<What>,
+    /// Shorter and fewer runs: to see that a bench works, not for figures to keep.
+    #[arg(long, global = true)]
+    quick: bool,
+    /// Folder for the JSON results.
+    #[arg(long, global = true, default_value = "target/bench")]
+    out: PathBuf,
+}
+
+#[derive(Subcommand, Clone, Copy)]
+enum What {
+    /// pod → ClusterIP against pod → pod and against an nftables map DNAT: bulk TCP and connections a second.
+    Path,
+    /// Cost of each kernel program by BPF_PROG_TEST_RUN, against an empty program.
+    Programs,
+    /// Apply-to-programmed latency with 10, 1,000 and 10,000 Services; memory with 100,000 endpoints.
+    Apply,
+    /// Opens connections one after the other for some seconds and prints how many: runs inside a pod.
+    #[command(hide = true)]
+    Connect { to: SocketAddr, milliseconds: u64 },
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    if let Some(What::Connect { to, milliseconds }) = args.what {
+        println!("{}", connections::open(to, Duration::from_millis(milliseconds))?);
+        return Ok(());
+    }
+    rustls::crypto::ring::default_provider().install_default().ok();
+    std::fs::create_dir_all(&args.out)?;
+    let mut report = report::Report::new(args.out, args.quick);
+    let all = [What::Programs, What::Path, What::Apply];
+    for what in args.what.map_or(all.to_vec(), |one| vec![one]) {
+        match what {
+            What::Path => path::run(&mut report)?,
+            What::Programs => programs::run(&mut report)?,
+            What::Apply => apply::run(&mut report)?,
+            What::Connect { .. } => {}
+        }
+    }
+    report.print();
+    Ok(())
+}
