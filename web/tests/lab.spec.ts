@@ -22,7 +22,7 @@ const WEB = {
   spec: { selector: { app: 'web' }, ports: [{ name: 'http', port: 80, targetPort: 8080 }] },
 };
 
-test('shows a Service, its pods and their readiness as they change', async ({ page, request }) => {
+test('shows a Service, its pods and their readiness as they change', async ({ page }) => {
   await page.goto(`${lab.url}/#token=${lab.token}`);
   await expect(page.getByTestId('connection')).toHaveText('Live');
   for (const node of ['node-1', 'node-2', 'node-3']) {
@@ -43,12 +43,7 @@ test('shows a Service, its pods and their readiness as they change', async ({ pa
   await expect(second).toContainText('node-2');
   await expect(second.locator('.tag')).toHaveText('ready');
 
-  const path = `${lab.url}/apis/eastwest.dev/v1/namespaces/default/workloads/web-2`;
-  const headers = { authorization: `Bearer ${lab.token}` };
-  const workload = (await (await request.get(path, { headers })).json()) as { spec: { readiness?: string } };
-  workload.spec.readiness = 'NotReady';
-  const put = await request.put(`${path}?wait=programmed&timeout=10s`, { headers, data: workload });
-  expect(put.ok(), await put.text()).toBe(true);
+  await lab.lab('unready', 'web-2');
   await expect(second.locator('.tag')).toHaveText('not ready');
   await expect(web.getByTestId('ready')).toContainText('2/3');
   await page.screenshot({ path: 'test-results/lab-not-ready.png', fullPage: true });

@@ -128,7 +128,9 @@ export class MockController {
       const content = await readFile(join(DIST, name));
       response.writeHead(200, {
         'content-type': TYPES[extname(name)] ?? 'application/octet-stream',
-        'content-security-policy': "default-src 'self'",
+        // No looser than the controller's.
+        'content-security-policy':
+          "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
       });
       response.end(content);
     } catch {
