@@ -1,1 +1,46 @@
+//! The REST API: Kubernetes' paths, verbs and objects over a [`Store`](eastwest_store::Store), and our own under `/v1/`.
 //!
+//! A write makes its whole effect in one transaction: what the server decides (ClusterIPs, NodePorts, names), the
+//! EndpointSlices of the selectors it touches, and what goes with it. This crate knows no disk, no TLS and no
+//! configuration file; `eastwest-controller` gives it those.
+
+mod admit;
+mod allocate;
+mod app;
+mod auth;
+mod body;
+mod config;
+mod derived;
+mod discovery;
+mod error;
+mod kinds;
+mod patch;
+mod read;
+mod request;
+mod resource;
+mod router;
+mod slices;
+mod strategic;
+mod stream;
+mod table;
+mod transaction;
+mod wait;
+mod watch;
+mod write;
+
+pub use allocate::NODE_PORTS;
+pub use app::{App, Observation, Observer};
+pub use auth::{Auth, Role};
+pub use body::BODY_MAX;
+pub use config::{Config, ConfigError};
+pub use error::{ApiError, Cause, Details, Problem, Status};
+pub use request::parse_duration;
+pub use router::router;
+
+/// placeholder until openapi.rs
+pub fn openapi_json() -> String {
+    String::from("{}\n")
+}
+pub use slices::SLICE_MAX;
+
+pub(crate) use request::{FieldValidation, Query, Shape};

@@ -1,1 +1,95 @@
-fn main() {}
+//! `eastwest-controller`: the API and the dashboard over a sled store. Wiring only.
+
+mod dashboard;
+mod metrics;
+mod pki;
+mod serve;
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use eastwest_settings::{Flags, choice, settings};
+use ipnet::IpNet;
+
+choice! {
+    /// Form of log lines.
+    pub enum LogFormat { Text = "text", Json = "json" }
+}
+
+settings! {
+    /// Settings of the controller.
+    pub struct Settings {
+        /// Address of the API and the dashboard, TLS.
+        listen: SocketAddr = SocketAddr::new(IpAddr::from([0u16; 8]), 7443),
+        /// Address of metrics and health, plain HTTP.
+        metrics_listen: SocketAddr = SocketAddr::new(IpAddr::from([0u16; 8]), 7480),
+        /// Directory of the store, the CA and the kubeconfig files.
+        data_dir: PathBuf = PathBuf::from("/var/lib/eastwest"),
+        /// URL that the kubeconfig files name; empty: https://127.0.0.1 and the port of --listen.
+        advertise_url: String = String::new(),
+        /// More host names and addresses for the server's certificate.
+        san: Vec<String> = Vec::new(),
+        /// Ranges of ClusterIPs: one, or one of each family; the first is the default family.
+        service_cidr: Vec<IpNet> = eastwest_api::Config::default().service_ranges,
+        /// Addresses of the kube-dns Service.
+        dns_service_ip: Vec<IpAddr> = eastwest_api::Config::default().dns_service_ips,
+        /// DNS zone of cluster names.
+        zone: String = eastwest_model::DEFAULT_ZONE.to_owned(),
+        /// Log filter: a level, or tracing's directives.
+        log_level: String = "info".to_owned(),
+        /// Form of log lines.
+        log_format: LogFormat = LogFormat::Text,
+    }
+}
+
+/// Stores Services, endpoints and DNS records, and serves them over REST with Kubernetes' paths and objects.
+#[derive(Parser)]
+#[command(name = "eastwest-controller", version)]
+struct Cli {
+    #[command(flatten)]
+    settings: Flags<Settings>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Print the OpenAPI document.
+    Openapi,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        Some(Command::Openapi) => {
+            print!("{}", eastwest_api::openapi_json());
+            Ok(())
+        }
+        None => run(&cli.settings),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("eastwest-controller: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(flags: &Flags<Settings>) -> anyhow::Result<()> {
+    let loaded = flags.load(std::env::vars_os())?;
+    if flags.print_config() {
+        print!("{}", loaded.print());
+        return Ok(());
+    }
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        anyhow::bail!("another TLS provider is already installed");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let reload = flags.clone();
+    runtime.block_on(serve::run(loaded.settings, move || {
+        Ok(reload.load(std::env::vars_os())?.settings.log_level)
+    }))
+}

@@ -1,0 +1,159 @@
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use eastwest_model::{Kind, Revision};
+
+use crate::object::labels_of;
+use crate::store::panic_text;
+use crate::{Change, Disk, Error, Key, Loaded, Object};
+
+/// Layout of keys and values below; a store with another number is refused.
+const FORMAT: u32 = 1;
+/// sled's page cache. We read everything once at start and never again.
+const CACHE_BYTES: u64 = 32 << 20;
+
+const META_FORMAT: &[u8] = b"m\0format";
+const META_ID: &[u8] = b"m\0id";
+const META_HEAD: &[u8] = b"m\0head";
+/// Objects: `o\0KIND\0NAMESPACE\0NAME` → revision (8 bytes, big endian), JSON.
+const OBJECT: &[u8] = b"o\0";
+
+/// A sled database in a directory of its own. One process may have it open.
+#[derive(Debug)]
+pub struct Sled {
+    path: PathBuf,
+    db: ::sled::Db,
+}
+
+impl Sled {
+    /// Opens or creates the database. A directory that does not open is left as it is, and the error says what to do.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let config = ::sled::Config::new()
+            .path(path)
+            .cache_capacity(CACHE_BYTES)
+            // Every batch is flushed by us before it is acknowledged; a timer would only add writes.
+            .flush_every_ms(None);
+        // sled panics on some kinds of damage.
+        let db = match catch_unwind(AssertUnwindSafe(|| config.open())) {
+            Ok(Ok(db)) => db,
+            Ok(Err(e)) => return Err(refuse(path, &e.to_string())),
+            Err(panic) => return Err(refuse(path, &panic_text(&*panic))),
+        };
+        Ok(Self { path: path.to_owned(), db })
+    }
+
+    fn read_all(&self) -> Result<Loaded, Error> {
+        let fail = |e: &dyn std::fmt::Display| refuse(&self.path, &e.to_string());
+        let meta = |key: &[u8]| self.db.get(key).map_err(|e| fail(&e));
+        let store_id = match meta(META_FORMAT)? {
+            None if self.db.is_empty() => {
+                let id = uuid::Uuid::new_v4().to_string();
+                let mut batch = ::sled::Batch::default();
+                batch.insert(META_FORMAT, &FORMAT.to_be_bytes());
+                batch.insert(META_ID, id.as_bytes());
+                batch.insert(META_HEAD, &0u64.to_be_bytes());
+                self.db.apply_batch(batch).and_then(|()| self.db.flush()).map_err(|e| fail(&e))?;
+                id
+            }
+            None => return Err(fail(&"it holds data that is not ours")),
+            Some(v) if *v == FORMAT.to_be_bytes() => {
+                let id = meta(META_ID)?.ok_or_else(|| fail(&"its id is missing"))?;
+                String::from_utf8(id.to_vec()).map_err(|e| fail(&e))?
+            }
+            Some(_) => {
+                return Err(fail(&"it was written by another version, in a format unknown to this one"));
+            }
+        };
+        let head = meta(META_HEAD)?
+            .and_then(|v| <[u8; 8]>::try_from(&*v).ok())
+            .map(u64::from_be_bytes)
+            .ok_or_else(|| fail(&"its revision is missing"))?;
+        let mut objects = Vec::new();
+        for entry in self.db.scan_prefix(OBJECT) {
+            let (key, value) = entry.map_err(|e| fail(&e))?;
+            let object = decode(&key, &value).map_err(|why| fail(&why))?;
+            if object.revision.0 > head {
+                return Err(fail(&format!("{} is newer than the store's own revision", object.key)));
+            }
+            objects.push(object);
+        }
+        Ok(Loaded { store_id, head: Revision(head), objects })
+    }
+}
+
+/// The message an operator reads when the store does not open.
+fn refuse(path: &Path, why: &str) -> Error {
+    let path = path.display();
+    if why.contains("acquire lock") {
+        return Error::Open(format!("the store in {path} is open in another process: {why}"));
+    }
+    Error::Open(format!(
+        "the store in {path} does not open: {why}. Nothing was thrown away. To go on: stop the controller, move {path} \
+         aside, put a backup of that directory in its place, and start again; with no backup, an empty directory starts \
+         a new history, and everything must be created anew"
+    ))
+}
+
+impl Disk for Sled {
+    fn load(&mut self) -> Result<Loaded, Error> {
+        match catch_unwind(AssertUnwindSafe(|| self.read_all())) {
+            Ok(loaded) => loaded,
+            Err(panic) => Err(refuse(&self.path, &panic_text(&*panic))),
+        }
+    }
+
+    fn write(&mut self, changes: &[Change], head: Revision) -> Result<(), Error> {
+        let mut batch = ::sled::Batch::default();
+        for change in changes {
+            let key = encode_key(&change.key);
+            match &change.value {
+                Some((revision, json)) => {
+                    let mut value = Vec::with_capacity(8 + json.len());
+                    value.extend_from_slice(&revision.0.to_be_bytes());
+                    value.extend_from_slice(json);
+                    batch.insert(key, value);
+                }
+                None => batch.remove(key),
+            }
+        }
+        batch.insert(META_HEAD, &head.0.to_be_bytes());
+        let write = || self.db.apply_batch(batch).and_then(|()| self.db.flush());
+        match catch_unwind(AssertUnwindSafe(write)) {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(e)) => Err(Error::Write(e.to_string())),
+            Err(panic) => Err(Error::Write(panic_text(&*panic))),
+        }
+    }
+}
+
+fn encode_key(key: &Key) -> Vec<u8> {
+    let mut out = OBJECT.to_vec();
+    out.extend_from_slice(key.kind.name().as_bytes());
+    out.push(0);
+    out.extend_from_slice(key.namespace.as_bytes());
+    out.push(0);
+    out.extend_from_slice(key.name.as_bytes());
+    out
+}
+
+fn decode(key: &[u8], value: &[u8]) -> Result<Object, String> {
+    let text = std::str::from_utf8(&key[OBJECT.len()..]).map_err(|_| "a key is not text".to_owned())?;
+    let mut parts = text.splitn(3, '\0');
+    let (Some(kind), Some(namespace), Some(name)) = (parts.next(), parts.next(), parts.next()) else {
+        return Err(format!("key {text:?} is cut"));
+    };
+    let kind = Kind::ALL
+        .into_iter()
+        .find(|k| k.name() == kind)
+        .ok_or_else(|| format!("kind {kind:?} is unknown to this version"))?;
+    let (revision, json) =
+        value.split_first_chunk::<8>().ok_or_else(|| format!("the value of {text:?} is cut"))?;
+    let labels = labels_of(json).map_err(|e| format!("the value of {text:?} does not parse: {e}"))?;
+    Ok(Object {
+        key: Key::new(kind, namespace, name),
+        revision: Revision(u64::from_be_bytes(*revision)),
+        json: Bytes::copy_from_slice(json),
+        labels,
+    })
+}
