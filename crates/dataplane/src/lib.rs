@@ -5,19 +5,25 @@
 //! the decision is made in `eastwest-compile`, whose [`CompiledService`](eastwest_compile::CompiledService) comes in
 //! here. The bookkeeping (`plan`) is pure and runs over any `Tables`: the kernel's maps, or memory in tests.
 
+pub mod address;
 pub mod clsact;
+pub mod devices;
+mod ebpf;
 mod error;
 pub mod extent;
 pub mod ids;
 mod memory;
 pub mod object;
 mod options;
+pub mod pins;
 pub mod plan;
+mod sys;
 
 use std::collections::BTreeMap;
 
 use eastwest_compile::{CompiledService, ServiceKey};
 
+pub use ebpf::{EbpfDataplane, Programs};
 pub use error::Error;
 pub use memory::{MemoryTables, Recording};
 pub use options::{Capacities, Options};
@@ -78,6 +84,18 @@ impl Applied {
         self.problems.extend(other.problems);
         self.failed.extend(other.failed);
     }
+}
+
+/// Takes everything of ours off this thread's network namespace and out of `pin_dir`: hooks, maps, addresses, routes.
+/// Connections through virtual IPs end. Idempotent. Must be called within a tokio runtime.
+///
+/// # Errors
+/// The first that occurred; the rest is done all the same.
+pub async fn cleanup(pin_dir: &std::path::Path) -> Result<(), Error> {
+    let pins = pins::remove_all(pin_dir);
+    let filters = devices::remove_filters();
+    let addresses = address::remove().await;
+    pins.and(filters).and(addresses)
 }
 
 /// Fill levels. A frontend's own address entry counts as a frontend.

@@ -1,0 +1,405 @@
+//! Follows devices by netlink and hooks them: pods' veths and the node's NICs, as they come, change and go.
+//!
+//! A hook is a pinned link (or, before Linux 6.6, a clsact filter): it stays when the agent ends, and the next agent
+//! takes it over by replacing the program behind it.
+
+mod glob;
+mod hooks;
+mod netlink;
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use eastwest_model::DeviceState;
+use tokio::sync::watch;
+
+use crate::address::DEVICE;
+use crate::{Error, Programs};
+use hooks::Hooks;
+use netlink::{Event, Link, Listing, Netlink};
+
+pub use hooks::{NicMode, PodHook};
+
+/// First wait before a failed hook is tried again; doubled each time up to [`RETRY_MOST`].
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+const RETRY_MOST: Duration = Duration::from_secs(30);
+
+/// Which devices, and how.
+#[derive(Clone, Debug)]
+pub struct DeviceOptions {
+    /// As in [`Options`](crate::Options).
+    pub pin_dir: PathBuf,
+    pub pod_hook: PodHook,
+    /// Globs (`*` and `?`) for host sides of pods' veths.
+    pub pod_devices: Vec<String>,
+    pub nic_mode: NicMode,
+    /// Globs for NICs; empty: devices with a default route or one of `node_addresses`.
+    pub nic_devices: Vec<String>,
+    pub node_addresses: Vec<IpAddr>,
+}
+
+impl Default for DeviceOptions {
+    fn default() -> Self {
+        Self {
+            pin_dir: PathBuf::from("/sys/fs/bpf/eastwest"),
+            pod_hook: PodHook::default(),
+            pod_devices: ["veth*", "cali*", "lxc*", "eni*"].map(String::from).to_vec(),
+            nic_mode: NicMode::default(),
+            nic_devices: Vec::new(),
+            node_addresses: Vec::new(),
+        }
+    }
+}
+
+/// What a device is to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    Pod,
+    Nic,
+}
+
+#[derive(Debug)]
+struct Device {
+    link: Link,
+    role: Option<Role>,
+    state: DeviceState,
+    retry: Option<(Instant, Duration)>,
+}
+
+/// The follower. [`start`](Self::start) hooks what is there, [`run`](Self::run) goes on.
+pub struct Follower {
+    options: DeviceOptions,
+    netlink: Netlink,
+    hooks: Hooks,
+    devices: BTreeMap<u32, Device>,
+    addresses: HashSet<(u32, IpAddr)>,
+    default_routes: HashSet<u32>,
+    listings: VecDeque<Listing>,
+    /// The listing under way: its sequence, what it lists, and what it has shown so far.
+    current: Option<(u32, Listing, Shown)>,
+    states: watch::Sender<Vec<DeviceState>>,
+    changed: bool,
+}
+
+#[derive(Debug, Default)]
+struct Shown {
+    links: HashSet<u32>,
+    addresses: HashSet<(u32, IpAddr)>,
+    default_routes: HashSet<u32>,
+}
+
+impl Follower {
+    /// Hooks the devices of this thread's network namespace, taking over hooks of an earlier run, and returns when all
+    /// that are there have been seen. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// When netlink or a program cannot be had. That a device cannot be hooked is told in its state instead.
+    pub async fn start(
+        programs: Programs,
+        options: DeviceOptions,
+    ) -> Result<(Self, watch::Receiver<Vec<DeviceState>>), Error> {
+        let netlink = Netlink::open().map_err(|source| Error::system("open netlink", source))?;
+        let hooks = Hooks::new(programs, &options.pin_dir, options.pod_hook, options.nic_mode)?;
+        let (states, receiver) = watch::channel(Vec::new());
+        let mut follower = Self {
+            options,
+            netlink,
+            hooks,
+            devices: BTreeMap::new(),
+            addresses: HashSet::new(),
+            default_routes: HashSet::new(),
+            listings: VecDeque::new(),
+            current: None,
+            states,
+            changed: true,
+        };
+        follower.list_again();
+        while follower.current.is_some() || !follower.listings.is_empty() {
+            follower.step().await?;
+        }
+        let present: HashSet<u32> = follower.devices.keys().copied().collect();
+        follower.hooks.sweep(|index| present.contains(&index))?;
+        Ok((follower, receiver))
+    }
+
+    /// Follows devices until dropped or until netlink fails.
+    ///
+    /// # Errors
+    /// When netlink fails for another reason than lost events.
+    pub async fn run(mut self) -> Result<Infallible, Error> {
+        loop {
+            self.step().await?;
+        }
+    }
+
+    /// Waits for something to happen and deals with it.
+    async fn step(&mut self) -> Result<(), Error> {
+        self.next_listing()?;
+        self.publish();
+        let retry = self.devices.values().filter_map(|device| device.retry).map(|(at, _)| at).min();
+        let received = match retry {
+            None => Some(self.netlink.receive().await),
+            Some(at) => tokio::time::timeout_at(at.into(), self.netlink.receive()).await.ok(),
+        };
+        match received {
+            None => self.retry(),
+            Some(Ok((at, events))) => {
+                for event in events {
+                    self.handle(at, event);
+                }
+            }
+            Some(Err(error)) if error.raw_os_error() == Some(libc::ENOBUFS) => {
+                tracing::warn!("netlink lost events: listing devices again");
+                self.list_again();
+            }
+            Some(Err(source)) => return Err(Error::system("receive from netlink", source)),
+        }
+        self.publish();
+        Ok(())
+    }
+
+    fn list_again(&mut self) {
+        // Routes and addresses first: they say which devices are NICs.
+        self.listings = VecDeque::from([Listing::Routes, Listing::Addresses, Listing::Links]);
+    }
+
+    fn next_listing(&mut self) -> Result<(), Error> {
+        if self.current.is_none()
+            && let Some(listing) = self.listings.pop_front()
+        {
+            let sequence =
+                self.netlink.list(listing).map_err(|source| Error::system("send to netlink", source))?;
+            self.current = Some((sequence, listing, Shown::default()));
+        }
+        Ok(())
+    }
+
+    fn handle(&mut self, at: Instant, event: Event) {
+        match event {
+            Event::Link(link) => {
+                if let Some((.., shown)) = &mut self.current {
+                    shown.links.insert(link.index);
+                }
+                self.see(at, link);
+            }
+            Event::LinkGone { index } => {
+                if let Some((.., shown)) = &mut self.current {
+                    shown.links.remove(&index);
+                }
+                self.forget(index);
+            }
+            Event::Address { index, addr } => {
+                if let Some((.., shown)) = &mut self.current {
+                    shown.addresses.insert((index, addr));
+                }
+                if self.addresses.insert((index, addr)) {
+                    self.review(at);
+                }
+            }
+            Event::AddressGone { index, addr } => {
+                if let Some((.., shown)) = &mut self.current {
+                    shown.addresses.remove(&(index, addr));
+                }
+                if self.addresses.remove(&(index, addr)) {
+                    self.review(at);
+                }
+            }
+            Event::DefaultRoute { indexes } => {
+                if let Some((_, Listing::Routes, shown)) = &mut self.current {
+                    shown.default_routes.extend(&indexes);
+                }
+                let before = self.default_routes.len();
+                self.default_routes.extend(indexes);
+                if self.default_routes.len() != before {
+                    self.review(at);
+                }
+            }
+            // There may be another by the same device: list.
+            Event::DefaultRouteGone => {
+                if !self.listings.contains(&Listing::Routes) {
+                    self.listings.push_back(Listing::Routes);
+                }
+            }
+            Event::Done { sequence, whole } => self.listed(at, sequence, whole),
+            Event::Refused { sequence, code } => {
+                if self.current.as_ref().is_some_and(|(current, ..)| *current == sequence) {
+                    let error = std::io::Error::from_raw_os_error(code);
+                    tracing::warn!(%error, "netlink refused a listing: asking again");
+                    self.listed(at, sequence, false);
+                }
+            }
+        }
+    }
+
+    /// A listing has ended: what it did not show is gone.
+    fn listed(&mut self, at: Instant, sequence: u32, whole: bool) {
+        let Some((_, listing, shown)) = self.current.take_if(|(current, ..)| *current == sequence) else {
+            return;
+        };
+        if !whole {
+            self.listings.push_front(listing);
+            return;
+        }
+        match listing {
+            Listing::Links => {
+                let gone: Vec<u32> =
+                    self.devices.keys().copied().filter(|index| !shown.links.contains(index)).collect();
+                for index in gone {
+                    self.forget(index);
+                }
+            }
+            Listing::Addresses => {
+                self.addresses = shown.addresses;
+                self.review(at);
+            }
+            Listing::Routes => {
+                self.default_routes = shown.default_routes;
+                self.review(at);
+            }
+        }
+    }
+
+    fn role(&self, link: &Link) -> Option<Role> {
+        if link.name == DEVICE || link.name == "lo" {
+            return None;
+        }
+        let nic = if self.options.nic_devices.is_empty() {
+            self.default_routes.contains(&link.index)
+                || self
+                    .options
+                    .node_addresses
+                    .iter()
+                    .any(|addr| self.addresses.contains(&(link.index, *addr)))
+        } else {
+            glob::any(&self.options.nic_devices, &link.name)
+        };
+        if nic {
+            return Some(Role::Nic);
+        }
+        let pod =
+            link.kind == "veth" && link.peer_elsewhere && glob::any(&self.options.pod_devices, &link.name);
+        pod.then_some(Role::Pod)
+    }
+
+    /// A device is there, or has changed.
+    fn see(&mut self, at: Instant, link: Link) {
+        let role = self.role(&link);
+        let index = link.index;
+        match self.devices.get_mut(&index) {
+            Some(device) if device.role == role => {
+                if device.link.name != link.name && role.is_some() {
+                    tracing::info!(index, from = device.link.name, to = link.name, "device renamed");
+                    device.state.name.clone_from(&link.name);
+                    self.changed = true;
+                }
+                device.link = link;
+            }
+            _ => {
+                let state = DeviceState { name: link.name.clone(), index, ..DeviceState::default() };
+                let old = self.devices.insert(index, Device { link, role, state, retry: None });
+                if old.is_some_and(|device| device.role.is_some()) {
+                    self.hooks.remove(index);
+                    self.changed = true;
+                }
+                self.hook(at, index);
+            }
+        }
+    }
+
+    fn hook(&mut self, at: Instant, index: u32) {
+        let Some(device) = self.devices.get_mut(&index) else { return };
+        let Some(role) = device.role else { return };
+        self.changed = true;
+        device.state.role = match role {
+            Role::Pod => "pod",
+            Role::Nic => "nic",
+        }
+        .to_owned();
+        match self.hooks.attach(role, index, &device.link.name) {
+            Ok(mode) => {
+                device.state.mode = mode.to_owned();
+                device.state.hook_latency_us = u64::try_from(at.elapsed().as_micros()).unwrap_or(u64::MAX);
+                device.state.error = None;
+                device.retry = None;
+                let DeviceState { name, role, mode, hook_latency_us, .. } = &device.state;
+                tracing::info!(index, name, role, mode, hook_latency_us, "device hooked");
+            }
+            Err(error) => {
+                let wait = device.retry.map_or(RETRY_FIRST, |(_, wait)| (wait * 2).min(RETRY_MOST));
+                device.retry = Some((Instant::now() + wait, wait));
+                tracing::warn!(index, name = device.link.name, %error, "device not hooked");
+                device.state.error = Some(error.to_string());
+            }
+        }
+    }
+
+    fn forget(&mut self, index: u32) {
+        self.addresses.retain(|(other, _)| *other != index);
+        if let Some(device) = self.devices.remove(&index)
+            && device.role.is_some()
+        {
+            self.hooks.remove(index);
+            self.changed = true;
+            tracing::info!(index, name = device.link.name, "device gone");
+        }
+    }
+
+    /// Addresses or default routes have changed: other devices may be NICs now.
+    fn review(&mut self, at: Instant) {
+        if !self.options.nic_devices.is_empty() {
+            return;
+        }
+        let links: Vec<Link> = self
+            .devices
+            .values()
+            .filter(|device| self.role(&device.link) != device.role)
+            .map(|device| device.link.clone())
+            .collect();
+        for link in links {
+            self.see(at, link);
+        }
+    }
+
+    fn retry(&mut self) {
+        let now = Instant::now();
+        let due: Vec<u32> = self
+            .devices
+            .iter()
+            .filter(|(_, device)| device.retry.is_some_and(|(at, _)| at <= now))
+            .map(|(index, _)| *index)
+            .collect();
+        for index in due {
+            self.hook(now, index);
+        }
+    }
+
+    fn publish(&mut self) {
+        if std::mem::take(&mut self.changed) {
+            self.states.send_replace(
+                self.devices
+                    .values()
+                    .filter(|device| device.role.is_some())
+                    .map(|device| device.state.clone())
+                    .collect(),
+            );
+        }
+    }
+}
+
+impl std::fmt::Debug for Follower {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Follower").field("devices", &self.devices).finish_non_exhaustive()
+    }
+}
+
+/// Takes our hooks off all devices of this thread's network namespace that a pin does not hold: clsact filters of
+/// kernels without TCX. Pinned hooks go with [`pins::remove_all`](crate::pins::remove_all).
+///
+/// # Errors
+/// When a filter cannot be removed.
+pub fn remove_filters() -> Result<(), Error> {
+    hooks::remove_filters()
+}

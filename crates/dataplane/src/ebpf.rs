@@ -1,0 +1,289 @@
+//! The dataplane that is a kernel's: programs, pinned maps, and the plan over them.
+
+mod socket;
+mod tables;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use aya::maps::{Array, Map, MapData, MapInfo, PerCpuArray};
+use aya::programs::Program;
+use aya::util::KernelVersion;
+use aya::{Ebpf, EbpfLoader};
+use eastwest_abi as abi;
+use eastwest_compile::{CompiledService, ServiceKey};
+
+use crate::extent::QUARANTINE;
+use crate::plan::{Plan, Rules};
+use crate::{Applied, Dataplane, Error, Options, Stats, pins};
+use tables::{KernelTables, Wire, failed};
+
+/// All maps, with sizes of key and value for a look at pinned ones.
+const MAPS: [(&str, usize, usize); 11] = [
+    (abi::maps::CONFIG, 4, size_of::<abi::Config>()),
+    (abi::maps::FRONTENDS4, size_of::<abi::FrontendKey4>(), size_of::<abi::Frontend>()),
+    (abi::maps::FRONTENDS6, size_of::<abi::FrontendKey6>(), size_of::<abi::Frontend>()),
+    (abi::maps::BACKENDS, 4, size_of::<abi::Backend>()),
+    (abi::maps::SLOTS, 4, 4),
+    (abi::maps::ENDPOINTS4, size_of::<abi::EndpointKey4>(), 4),
+    (abi::maps::ENDPOINTS6, size_of::<abi::EndpointKey6>(), 4),
+    (abi::maps::CONNTRACK4, size_of::<abi::ConntrackKey4>(), size_of::<abi::Conntrack4>()),
+    (abi::maps::CONNTRACK6, size_of::<abi::ConntrackKey6>(), size_of::<abi::Conntrack6>()),
+    (abi::maps::SOCKETS, size_of::<abi::SocketKey>(), size_of::<abi::Socket>()),
+    (abi::maps::COUNTERS, 4, 8),
+];
+
+const PROGRAMS: [&str; 16] = [
+    abi::programs::POD_INGRESS_XDP,
+    abi::programs::POD_INGRESS_TC,
+    abi::programs::POD_EGRESS_TC,
+    abi::programs::POD_HANDOVER_TC,
+    abi::programs::NIC_INGRESS_XDP,
+    abi::programs::NIC_INGRESS_TC,
+    abi::programs::NIC_EGRESS_TC,
+    abi::programs::NIC_HANDOVER_TC,
+    abi::programs::CONNECT4,
+    abi::programs::CONNECT6,
+    abi::programs::SENDMSG4,
+    abi::programs::SENDMSG6,
+    abi::programs::RECVMSG4,
+    abi::programs::RECVMSG6,
+    abi::programs::GETPEERNAME4,
+    abi::programs::GETPEERNAME6,
+];
+
+/// The loaded programs, to be attached. Clones share them.
+#[derive(Clone)]
+pub struct Programs {
+    ebpf: Arc<Mutex<Ebpf>>,
+}
+
+impl Programs {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Ebpf> {
+        self.ebpf.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A file descriptor of a loaded program.
+    pub(crate) fn fd(&self, name: &'static str) -> Result<OwnedFd, Error> {
+        let ebpf = self.lock();
+        let program = ebpf.program(name).ok_or(Error::Missing(name))?;
+        let fd = program.fd().map_err(|error| Error::Program { program: name, source: Box::new(error) })?;
+        fd.as_fd().try_clone_to_owned().map_err(|source| Error::system("dup", source))
+    }
+}
+
+impl std::fmt::Debug for Programs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Programs")
+    }
+}
+
+/// Services in the kernel's maps. What it pins outlives it: packets go on without it, and the next one takes over.
+pub struct EbpfDataplane {
+    plan: Plan,
+    tables: KernelTables,
+    counters: PerCpuArray<MapData, u64>,
+    programs: Programs,
+    started: Instant,
+}
+
+impl EbpfDataplane {
+    /// Loads the programs against the pinned maps (made where there are none), takes up what they hold, and attaches
+    /// the socket programs. Devices are [`devices`](crate::devices)' business.
+    ///
+    /// # Errors
+    /// When the pin folder cannot be used, the kernel does not take a program, or a pinned map has another layout.
+    pub fn open(options: &Options) -> Result<Self, Error> {
+        pins::prepare(&options.pin_dir, options.mount_bpffs)?;
+        let maps_dir = pins::maps_dir(&options.pin_dir);
+        check_pins(&maps_dir, options)?;
+        let mut ebpf = load(&maps_dir, options)?;
+        load_programs(&mut ebpf)?;
+
+        let mut take = |name: &'static str| ebpf.take_map(name).ok_or(Error::Missing(name));
+        let config = take(abi::maps::CONFIG)?;
+        let counters = PerCpuArray::try_from(take(abi::maps::COUNTERS)?)
+            .map_err(|error| failed(abi::maps::COUNTERS, "open", error))?;
+        let mut tables = KernelTables::new(&mut take)?;
+        write_config(config, &tables, options)?;
+
+        let rules = Rules {
+            skip: options.skip_addresses.iter().copied().collect(),
+            ranges: options.address_ranges.clone(),
+        };
+        let held = tables.held()?;
+        tracing::info!(
+            frontends = held.frontends.len(),
+            endpoints = held.endpoints.len(),
+            "kernel maps open"
+        );
+        let limits = tables.limits();
+        let plan = Plan::adopt(&mut tables, limits, rules, held)?;
+        let programs = Programs { ebpf: Arc::new(Mutex::new(ebpf)) };
+        socket::attach(&programs, &options.pin_dir, options.cgroup_root.as_deref())?;
+        Ok(Self { plan, tables, counters, programs, started: Instant::now() })
+    }
+
+    /// The programs that devices are hooked with.
+    pub fn programs(&self) -> Programs {
+        self.programs.clone()
+    }
+
+    fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+}
+
+impl Dataplane for EbpfDataplane {
+    fn apply(&mut self, key: &ServiceKey, new: Option<&CompiledService>) -> Result<Applied, Error> {
+        let deadline = Instant::now() + QUARANTINE + Duration::from_millis(50);
+        loop {
+            let now = self.now();
+            let result = self.plan.apply(&mut self.tables, now, key, new);
+            // Freed slots and ids rest for a second: a burst of changes waits for them rather than failing.
+            if !matches!(result, Err(Error::Full { .. }))
+                || !self.plan.resting()
+                || Instant::now() >= deadline
+            {
+                return result;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn reconcile(&mut self, desired: &mut dyn Iterator<Item = &CompiledService>) -> Result<Applied, Error> {
+        let now = self.now();
+        self.plan.reconcile(&mut self.tables, now, desired)
+    }
+
+    fn retry(&mut self) -> Applied {
+        let now = self.now();
+        self.plan.retry(&mut self.tables, now)
+    }
+
+    fn counters(&self) -> Result<BTreeMap<String, u64>, Error> {
+        (0..)
+            .zip(abi::counter::NAMES)
+            .map(|(index, name)| {
+                let values = self
+                    .counters
+                    .get(&index, 0)
+                    .map_err(|error| failed(abi::maps::COUNTERS, "read", error))?;
+                Ok(((*name).to_owned(), values.iter().fold(0u64, |sum, value| sum.wrapping_add(*value))))
+            })
+            .collect()
+    }
+
+    fn stats(&self) -> Stats {
+        self.plan.stats()
+    }
+
+    fn problems(&self) -> Vec<String> {
+        self.plan.problems()
+    }
+}
+
+impl std::fmt::Debug for EbpfDataplane {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EbpfDataplane").field("stats", &self.plan.stats()).finish_non_exhaustive()
+    }
+}
+
+/// Size asked for, by map; `None` where the object fixes it.
+fn wanted_entries(name: &str, options: &Options) -> Option<u32> {
+    let capacities = &options.capacities;
+    Some(match name {
+        abi::maps::FRONTENDS4 | abi::maps::FRONTENDS6 => capacities.frontends,
+        abi::maps::BACKENDS => capacities.backends.saturating_add(1),
+        abi::maps::ENDPOINTS4 | abi::maps::ENDPOINTS6 => capacities.backends,
+        abi::maps::SLOTS => capacities.slots,
+        abi::maps::CONNTRACK4 => capacities.connections4,
+        abi::maps::CONNTRACK6 => capacities.connections6,
+        abi::maps::SOCKETS => capacities.sockets,
+        _ => return None,
+    })
+}
+
+/// The kernel reuses a pinned map whatever its layout: look before the programs do.
+fn check_pins(dir: &Path, options: &Options) -> Result<(), Error> {
+    for (name, key, value) in MAPS {
+        let path = dir.join(name);
+        if !path.exists() {
+            continue;
+        }
+        let layout = |what: String| Error::Layout { path: path.clone(), what };
+        let info = MapInfo::from_pin(&path).map_err(|error| layout(error.to_string()))?;
+        let found = (info.key_size() as usize, info.value_size() as usize);
+        if found != (key, value) {
+            return Err(layout(format!("key and value have {found:?} bytes, not {:?}", (key, value))));
+        }
+        if let Some(wanted) = wanted_entries(name, options)
+            && info.max_entries() != wanted
+        {
+            tracing::warn!(
+                map = name,
+                entries = info.max_entries(),
+                wanted,
+                "a pinned map keeps its size; it changes when the pins are removed"
+            );
+        }
+    }
+    Ok(())
+}
+
+fn load(dir: &Path, options: &Options) -> Result<Ebpf, Error> {
+    let mut loader = EbpfLoader::new();
+    for (name, ..) in MAPS {
+        loader.map_pin_path(name, dir.join(name));
+        if let Some(entries) = wanted_entries(name, options) {
+            loader.map_max_entries(name, entries);
+        }
+    }
+    loader.load(crate::object::OBJECT).map_err(|error| Error::Load(Box::new(error)))
+}
+
+fn load_programs(ebpf: &mut Ebpf) -> Result<(), Error> {
+    for name in PROGRAMS {
+        let program = ebpf.program_mut(name).ok_or(Error::Missing(name))?;
+        let loaded = match program {
+            Program::Xdp(program) => program.load(),
+            Program::SchedClassifier(program) => program.load(),
+            Program::CgroupSockAddr(program) => program.load(),
+            _ => return Err(Error::Missing(name)),
+        };
+        loaded.map_err(|source| Error::Program { program: name, source: Box::new(source) })?;
+    }
+    Ok(())
+}
+
+fn write_config(map: Map, tables: &KernelTables, options: &Options) -> Result<(), Error> {
+    let mut map: Array<_, Wire<abi::Config>> =
+        Array::try_from(map).map_err(|error| failed(abi::maps::CONFIG, "open", error))?;
+    let limits = tables.limits();
+    let mut config = abi::Config {
+        hairpin4: options.hairpin4.octets(),
+        hairpin6: options.hairpin6.octets(),
+        masquerade_from: options.masquerade_ports.0,
+        masquerade_to: options.masquerade_ports.1,
+        backends: limits.backends,
+        slots: limits.slots,
+        ..abi::Config::default()
+    };
+    for addr in options.node_addresses.iter().rev() {
+        match addr {
+            IpAddr::V4(addr) => config.node4 = addr.octets(),
+            IpAddr::V6(addr) => config.node6 = addr.octets(),
+        }
+    }
+    if options.nic_redirect {
+        config.flags |= abi::config_flags::NIC_REDIRECT;
+    }
+    if KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(6, 16, 0)) {
+        config.flags |= abi::config_flags::CSUM_IPV6;
+    }
+    map.set(0, Wire(config), 0).map_err(|error| failed(abi::maps::CONFIG, "update", error))
+}

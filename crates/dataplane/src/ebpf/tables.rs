@@ -1,0 +1,271 @@
+//! The plan's tables on the kernel's maps.
+
+use std::borrow::BorrowMut;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::atomic::{AtomicU32, Ordering, fence};
+
+use aya::Pod;
+use aya::maps::{HashMap, Map, MapData, MapError};
+use eastwest_abi as abi;
+use memmap2::{MmapOptions, MmapRaw};
+
+use crate::Error;
+use crate::plan::{ENDPOINTS, FRONTENDS, Held, Limits, Tables, Tuple};
+
+/// A value of a map as aya takes it.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(super) struct Wire<T>(pub T);
+
+// SAFETY: the ABI's types are `repr(C)`, `Copy`, without padding and without invalid bit patterns (asserted there).
+unsafe impl Pod for Wire<abi::FrontendKey4> {}
+// SAFETY: as above.
+unsafe impl Pod for Wire<abi::FrontendKey6> {}
+// SAFETY: as above.
+unsafe impl Pod for Wire<abi::Frontend> {}
+// SAFETY: as above.
+unsafe impl Pod for Wire<abi::EndpointKey4> {}
+// SAFETY: as above.
+unsafe impl Pod for Wire<abi::EndpointKey6> {}
+// SAFETY: as above.
+unsafe impl Pod for Wire<abi::Config> {}
+
+/// A memory-mapped array map. The kernel spaces its elements by the value size rounded up to 8 (kernel/bpf/arraymap.c).
+struct Mapped {
+    memory: MmapRaw,
+    stride: usize,
+    entries: u32,
+}
+
+impl Mapped {
+    fn new(name: &'static str, map: &MapData, value_size: usize) -> Result<Self, Error> {
+        let entries = map.info().map_err(|error| failed(name, "read info", error))?.max_entries();
+        let stride = value_size.next_multiple_of(8);
+        let memory = MmapOptions::new()
+            .len(entries as usize * stride)
+            .map_raw(map.fd().as_fd().as_raw_fd())
+            .map_err(|source| Error::Map { map: name, action: "mmap", source })?;
+        Ok(Self { memory, stride, entries })
+    }
+
+    /// Address of an element; `None` outside.
+    fn at(&self, index: u32) -> Option<*mut u8> {
+        (index < self.entries).then(|| self.memory.as_mut_ptr().wrapping_add(index as usize * self.stride))
+    }
+}
+
+/// The maps that a plan writes.
+pub struct KernelTables {
+    frontends4: HashMap<MapData, Wire<abi::FrontendKey4>, Wire<abi::Frontend>>,
+    frontends6: HashMap<MapData, Wire<abi::FrontendKey6>, Wire<abi::Frontend>>,
+    endpoints4: HashMap<MapData, Wire<abi::EndpointKey4>, u32>,
+    endpoints6: HashMap<MapData, Wire<abi::EndpointKey6>, u32>,
+    backends: Mapped,
+    slots: Mapped,
+    limits: Limits,
+}
+
+/// A map error with the operating system's reason in it.
+pub(super) fn failed(map: &'static str, action: &'static str, error: MapError) -> Error {
+    let source = match error {
+        MapError::SyscallError(error) => error.io_error,
+        MapError::KeyNotFound => io::Error::from(io::ErrorKind::NotFound),
+        other => io::Error::other(other.to_string()),
+    };
+    Error::Map { map, action, source }
+}
+
+/// A hash map and how many entries it can hold.
+fn hash<K: Pod, V: Pod>(name: &'static str, map: Map) -> Result<(HashMap<MapData, K, V>, u32), Error> {
+    let Map::HashMap(data) = &map else { return Err(Error::Missing(name)) };
+    let entries = data.info().map_err(|error| failed(name, "read info", error))?.max_entries();
+    Ok((HashMap::try_from(map).map_err(|error| failed(name, "open", error))?, entries))
+}
+
+fn key4(key: Tuple, addr: [u8; 4]) -> Wire<abi::FrontendKey4> {
+    Wire(abi::FrontendKey4 { addr, port: key.port.to_be_bytes(), protocol: key.protocol, pad: 0 })
+}
+
+fn key6(key: Tuple, addr: [u8; 16]) -> Wire<abi::FrontendKey6> {
+    Wire(abi::FrontendKey6 { addr, port: key.port.to_be_bytes(), protocol: key.protocol, pad: 0 })
+}
+
+fn endpoint4(key: Tuple, addr: [u8; 4]) -> Wire<abi::EndpointKey4> {
+    Wire(abi::EndpointKey4 { addr, port: key.port.to_be_bytes(), protocol: key.protocol, pad: 0 })
+}
+
+fn endpoint6(key: Tuple, addr: [u8; 16]) -> Wire<abi::EndpointKey6> {
+    Wire(abi::EndpointKey6 { addr, port: key.port.to_be_bytes(), protocol: key.protocol, pad: 0 })
+}
+
+fn tuple(addr: impl Into<IpAddr>, port: [u8; 2], protocol: u8) -> Tuple {
+    Tuple { addr: addr.into(), port: u16::from_be_bytes(port), protocol }
+}
+
+fn put<K: Pod, V: Pod>(
+    name: &'static str,
+    map: &mut HashMap<impl BorrowMut<MapData>, K, V>,
+    key: K,
+    value: V,
+) -> Result<(), Error> {
+    map.insert(key, value, 0).map_err(|error| failed(name, "update", error))
+}
+
+fn remove<K: Pod, V: Pod>(
+    name: &'static str,
+    map: &mut HashMap<impl BorrowMut<MapData>, K, V>,
+    key: K,
+) -> Result<(), Error> {
+    match map.remove(&key).map_err(|error| failed(name, "delete", error)) {
+        Err(Error::Map { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+impl KernelTables {
+    /// Takes the maps out of a loaded object.
+    pub(super) fn new(mut take: impl FnMut(&'static str) -> Result<Map, Error>) -> Result<Self, Error> {
+        let (frontends4, a) = hash(FRONTENDS[0], take(FRONTENDS[0])?)?;
+        let (frontends6, b) = hash(FRONTENDS[1], take(FRONTENDS[1])?)?;
+        let (endpoints4, c) = hash(ENDPOINTS[0], take(ENDPOINTS[0])?)?;
+        let (endpoints6, d) = hash(ENDPOINTS[1], take(ENDPOINTS[1])?)?;
+        let mut array = |name, value_size| match take(name)? {
+            Map::Array(data) => Mapped::new(name, &data, value_size),
+            _ => Err(Error::Missing(name)),
+        };
+        let backends = array(abi::maps::BACKENDS, size_of::<abi::Backend>())?;
+        let slots = array(abi::maps::SLOTS, size_of::<u32>())?;
+        let limits = Limits {
+            frontends: a.min(b),
+            endpoints: c.min(d),
+            backends: backends.entries,
+            slots: slots.entries,
+        };
+        Ok(Self { frontends4, frontends6, endpoints4, endpoints6, backends, slots, limits })
+    }
+
+    /// Sizes of the maps as they are, whatever was asked for.
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    fn read_backend(&self, id: u32) -> Option<abi::Backend> {
+        // SAFETY: `at` gives an element inside the mapping, which is at least as large as the value and aligned to 8.
+        // Only this process writes backends.
+        self.backends.at(id).map(|at| unsafe { at.cast::<abi::Backend>().read_volatile() })
+    }
+
+    fn slot_cell(&self, slot: u32) -> Option<&AtomicU32> {
+        // SAFETY: `at` gives an element inside the mapping, aligned to 8; the mapping lives as long as `self`.
+        self.slots.at(slot).map(|at| unsafe { AtomicU32::from_ptr(at.cast()) })
+    }
+
+    /// Everything the maps hold.
+    ///
+    /// # Errors
+    /// When the kernel refuses a read.
+    pub fn held(&self) -> Result<Held, Error> {
+        let mut held = Held::default();
+        for entry in self.frontends4.iter() {
+            let (Wire(key), Wire(value)) = entry.map_err(|error| failed(FRONTENDS[0], "read", error))?;
+            held.frontends.push((tuple(key.addr, key.port, key.protocol), value));
+        }
+        for entry in self.frontends6.iter() {
+            let (Wire(key), Wire(value)) = entry.map_err(|error| failed(FRONTENDS[1], "read", error))?;
+            held.frontends.push((tuple(key.addr, key.port, key.protocol), value));
+        }
+        for entry in self.endpoints4.iter() {
+            let (Wire(key), value) = entry.map_err(|error| failed(ENDPOINTS[0], "read", error))?;
+            held.endpoints.push((tuple(key.addr, key.port, key.protocol), value));
+        }
+        for entry in self.endpoints6.iter() {
+            let (Wire(key), value) = entry.map_err(|error| failed(ENDPOINTS[1], "read", error))?;
+            held.endpoints.push((tuple(key.addr, key.port, key.protocol), value));
+        }
+        let slots = held
+            .frontends
+            .iter()
+            .map(|(_, value)| value.slots.saturating_add(value.count))
+            .max()
+            .unwrap_or(0)
+            .min(self.slots.entries);
+        held.slots = (0..slots)
+            .filter_map(|slot| self.slot_cell(slot))
+            .map(|cell| cell.load(Ordering::Relaxed))
+            .collect();
+        let backends = (0..self.backends.entries)
+            .rev()
+            .find(|id| {
+                self.read_backend(*id).is_some_and(|backend| backend.generation != 0 || backend.flags != 0)
+            })
+            .map_or(0, |last| last + 1);
+        held.backends = (0..backends).filter_map(|id| self.read_backend(id)).collect();
+        Ok(held)
+    }
+}
+
+impl Tables for KernelTables {
+    fn write_backend(&mut self, id: u32, backend: &abi::Backend) {
+        let Some(at) = self.backends.at(id) else { return };
+        let at = at.cast::<abi::Backend>();
+        // SAFETY: `at` is inside the mapping and aligned; the kernel side only reads, and what it may read of a
+        // backend that changes hands is kept whole by the order of the writes: the id is free (flags 0) before, and
+        // its flags come last.
+        let flags = unsafe { AtomicU32::from_ptr(&raw mut (*at).flags) };
+        if backend.flags != 0 {
+            // SAFETY: as above; each field is written where it lies.
+            unsafe {
+                (&raw mut (*at).addr).write_volatile(backend.addr);
+                (&raw mut (*at).port).write_volatile(backend.port);
+                (&raw mut (*at).protocol).write_volatile(backend.protocol);
+                (&raw mut (*at).generation).write_volatile(backend.generation);
+            }
+            fence(Ordering::Release);
+        }
+        flags.store(backend.flags, Ordering::Release);
+    }
+
+    fn write_slot(&mut self, slot: u32, backend: u32) {
+        if let Some(cell) = self.slot_cell(slot) {
+            cell.store(backend, Ordering::Release);
+        }
+    }
+
+    fn put_frontend(&mut self, key: Tuple, value: &abi::Frontend) -> Result<(), Error> {
+        match key.addr {
+            IpAddr::V4(addr) => {
+                put(FRONTENDS[0], &mut self.frontends4, key4(key, addr.octets()), Wire(*value))
+            }
+            IpAddr::V6(addr) => {
+                put(FRONTENDS[1], &mut self.frontends6, key6(key, addr.octets()), Wire(*value))
+            }
+        }
+    }
+
+    fn remove_frontend(&mut self, key: Tuple) -> Result<(), Error> {
+        match key.addr {
+            IpAddr::V4(addr) => remove(FRONTENDS[0], &mut self.frontends4, key4(key, addr.octets())),
+            IpAddr::V6(addr) => remove(FRONTENDS[1], &mut self.frontends6, key6(key, addr.octets())),
+        }
+    }
+
+    fn put_endpoint(&mut self, key: Tuple, backend: u32) -> Result<(), Error> {
+        match key.addr {
+            IpAddr::V4(addr) => {
+                put(ENDPOINTS[0], &mut self.endpoints4, endpoint4(key, addr.octets()), backend)
+            }
+            IpAddr::V6(addr) => {
+                put(ENDPOINTS[1], &mut self.endpoints6, endpoint6(key, addr.octets()), backend)
+            }
+        }
+    }
+
+    fn remove_endpoint(&mut self, key: Tuple) -> Result<(), Error> {
+        match key.addr {
+            IpAddr::V4(addr) => remove(ENDPOINTS[0], &mut self.endpoints4, endpoint4(key, addr.octets())),
+            IpAddr::V6(addr) => remove(ENDPOINTS[1], &mut self.endpoints6, endpoint6(key, addr.octets())),
+        }
+    }
+}
