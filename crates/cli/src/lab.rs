@@ -155,7 +155,9 @@ pub struct ServeArgs {
 pub fn serve(args: ServeArgs) -> Result<ExitCode> {
     let identity = serve::Identity { pod: args.pod, node: args.node, version: args.version_label };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(serve::run(identity, args.port)).with_context(|| format!("serve on port {}", args.port))?;
+    runtime
+        .block_on(serve::run(identity, args.port))
+        .with_context(|| format!("serve on port {}", args.port))?;
     Ok(ExitCode::SUCCESS)
 }
 

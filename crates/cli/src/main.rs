@@ -1,13 +1,23 @@
 //! The command line of eastwest. It talks to a controller by a kubeconfig, as kubectl does, and builds labs of network
 //! namespaces. Exit codes: 0 done, 1 failed, 2 wrong usage.
 
+mod apply;
 mod args;
+mod delete;
+mod dns;
+mod get;
+mod kinds;
 mod lab;
+mod manifest;
+mod output;
+mod server;
+mod status;
+mod wait;
 
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use args::{Args, Command};
 
@@ -21,7 +31,7 @@ fn main() -> ExitCode {
     match run(args) {
         Ok(code) => code,
         Err(e) => {
-            eprintln!("error: {e:#}");
+            eprintln!("error: {}", output::chain(&e));
             ExitCode::FAILURE
         }
     }
@@ -29,17 +39,27 @@ fn main() -> ExitCode {
 
 /// No runtime yet: `lab exec` puts a command in this process's place, which a process with one thread does best.
 fn run(args: Args) -> Result<ExitCode> {
+    let to = args.to;
     match args.command {
         Command::Lab(command) => lab::run(command),
         Command::LabServe(serve) => lab::serve(serve),
+        Command::Apply(args) => block_on(apply::run(to, args)),
+        Command::Get(args) => block_on(get::run(to, args)),
+        Command::Delete(args) => block_on(delete::run(to, args)),
+        Command::Wait(args) => block_on(wait::run(to, args)),
+        Command::Status(args) => block_on(status::run(to, args)),
+        Command::Dns(args) => dns::run(to, args),
         Command::Version => {
             println!("eastwest {}", env!("CARGO_PKG_VERSION"));
             Ok(ExitCode::SUCCESS)
         }
         Command::Completion { shell } => {
-            use clap::CommandFactory;
             clap_complete::generate(shell, &mut Args::command(), "eastwest", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+fn block_on(f: impl Future<Output = Result<ExitCode>>) -> Result<ExitCode> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(f)
 }

@@ -9,11 +9,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use http::Method;
+use eastwest_client::{Client, ListOptions};
+use eastwest_model::NodeState;
+use http::{HeaderMap, Method};
 use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
-use crate::api::{self, Api, JSON};
+use crate::api;
 use crate::enter::Enter;
 use crate::error::Doing;
 use crate::paths::{BPF_FS, Paths};
@@ -35,11 +37,7 @@ pub(crate) fn start(paths: &Paths, plan: &Plan, state: &State, role: &Role) -> R
 }
 
 /// Runs in its own namespace, and answers on the machine's loopback by a socket it is handed as systemd hands sockets.
-pub(crate) fn start_controller(
-    paths: &Paths,
-    plan: &Plan,
-    listener: TcpListener,
-) -> Result<Process, Error> {
+pub(crate) fn start_controller(paths: &Paths, plan: &Plan, listener: TcpListener) -> Result<Process, Error> {
     let family = plan.families()[0];
     let ip = Plan::controller_ip(family);
     let host = if ip.is_ipv4() { ip.to_string() } else { format!("[{ip}]") };
@@ -181,18 +179,18 @@ fn with_server(kubeconfig: &str, server: &str) -> Result<String, String> {
 }
 
 fn ready(paths: &Paths) -> Result<(), Error> {
-    api::blocking(&paths.kubeconfig(), |api| async move {
-        let (code, body) = api.send(Method::GET, "/readyz", JSON, "*/*", None).await?;
-        if code == 200 { Ok(()) } else { Err(api::ApiError::Refused(api::refusal(code, None, &body)).into()) }
+    api::blocking(&paths.kubeconfig(), |client| async move {
+        client.raw(Method::GET, "/readyz", &[], HeaderMap::new(), None).await?;
+        Ok(())
     })
 }
 
 /// Waits until every one of these nodes' agents follows the controller and has programmed what it holds.
 pub(crate) fn await_agents(paths: &Paths, agents: &[(String, Process)]) -> Result<(), Error> {
-    api::blocking(&paths.kubeconfig(), |api| async move {
+    api::blocking(&paths.kubeconfig(), |client| async move {
         let deadline = Instant::now() + Duration::from_secs(START_SECONDS);
         loop {
-            let missing = unreported(&api, agents).await?;
+            let missing = unreported(&client, agents).await?;
             if missing.is_empty() {
                 return Ok(());
             }
@@ -210,14 +208,11 @@ pub(crate) fn await_agents(paths: &Paths, agents: &[(String, Process)]) -> Resul
     })
 }
 
-async fn unreported(api: &Api, agents: &[(String, Process)]) -> Result<Vec<String>, Error> {
-    let list = api.get("/apis/eastwest.dev/v1/nodestates").await?;
+async fn unreported(client: &Client, agents: &[(String, Process)]) -> Result<Vec<String>, Error> {
+    let states = client.list::<NodeState>(None, &ListOptions::default()).await?.items;
     let reported = |node: &str| {
-        let items = list["items"].as_array().into_iter().flatten();
-        items.filter(|item| item["metadata"]["name"] == node).any(|item| {
-            let status = &item["status"];
-            status["connected"] == true && status["appliedRevision"].as_u64().is_some_and(|r| r > 0)
-        })
+        let mut of_node = states.iter().filter(|s| s.metadata.name == node);
+        of_node.any(|s| s.status.connected && s.status.applied_revision.0 > 0)
     };
     Ok(agents.iter().map(|(node, _)| node).filter(|node| !reported(node)).cloned().collect())
 }
@@ -232,7 +227,10 @@ mod tests {
         let changed = with_server(text, "https://127.0.0.1:4711").unwrap();
         assert_eq!(
             serde_yaml_ng::from_str::<serde_yaml_ng::Value>(&changed).unwrap(),
-            serde_yaml_ng::from_str::<serde_yaml_ng::Value>(&text.replace("172.31.0.251:7443", "127.0.0.1:4711")).unwrap()
+            serde_yaml_ng::from_str::<serde_yaml_ng::Value>(
+                &text.replace("172.31.0.251:7443", "127.0.0.1:4711")
+            )
+            .unwrap()
         );
         assert!(with_server("clusters: 3", "x").is_err());
     }

@@ -26,8 +26,7 @@ pub fn down_all() -> Result<Vec<String>, Error> {
         Some(name.strip_suffix(".lock").unwrap_or(&name).to_owned())
     });
     let namespaces = netns::of_labs().into_iter().map(|(lab, _)| lab);
-    let labs: BTreeSet<String> =
-        folders.chain(namespaces).filter(|lab| Paths::new(lab).is_ok()).collect();
+    let labs: BTreeSet<String> = folders.chain(namespaces).filter(|lab| Paths::new(lab).is_ok()).collect();
     let mut gone = Vec::new();
     for lab in labs {
         if down(&lab)? {

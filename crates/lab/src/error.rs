@@ -40,8 +40,10 @@ pub enum Error {
     #[error("lab {0} runs without controller and agents")]
     Bare(String),
     #[error("{0}")]
-    Api(#[from] crate::api::ApiError),
-    #[error("state of the lab in {path} does not read ({reason}): `eastwest lab down --name {lab}` clears it away")]
+    Api(#[from] eastwest_client::Error),
+    #[error(
+        "state of the lab in {path} does not read ({reason}): `eastwest lab down --name {lab}` clears it away"
+    )]
     State { path: String, lab: String, reason: String },
 }
 

@@ -2,17 +2,19 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
-use http::Method;
-use serde_json::{Value, json};
+use eastwest_client::{Client, WriteOptions};
+use eastwest_model::{Kind, Workload};
+use serde_json::json;
 
-use crate::api::{self, JSON, MERGE_PATCH};
+use crate::api;
 use crate::error::Doing;
 use crate::netns::Batch;
 use crate::paths::Paths;
 use crate::{
-    Error, Options, Plan, Pod, PodName, PodSpec, Process, Role, State, Status, Target, control, down,
-    fabric, pod, status,
+    Error, Options, Plan, Pod, PodName, PodSpec, Process, Role, State, Status, Target, control, down, fabric,
+    pod, status,
 };
 
 /// A lab that is up. One made by [`Lab::up`] goes down when this is dropped, unless [`Lab::keep`] was called; one got by
@@ -24,7 +26,9 @@ pub struct Lab {
 }
 
 /// Workloads are written so that the answer comes when every node has programmed them.
-const PROGRAMMED: &str = "wait=programmed&timeout=10s";
+fn programmed() -> WriteOptions {
+    WriteOptions { wait_programmed: Some(Duration::from_secs(10)), ..Default::default() }
+}
 
 impl Lab {
     /// Builds the namespaces and starts controller and agents; returns when all agents have reported. Leaves nothing
@@ -137,7 +141,8 @@ impl Lab {
     pub fn run_pod(&self, spec: &PodSpec) -> Result<Pod, Error> {
         let paths = &self.paths;
         let plan = self.plan()?;
-        let n = plan.node_number(&spec.node).ok_or_else(|| control::unknown_node(paths, &plan, &spec.node))?;
+        let n =
+            plan.node_number(&spec.node).ok_or_else(|| control::unknown_node(paths, &plan, &spec.node))?;
         // Building is outside the lock, so that pods can be started side by side; what they share is allotted inside.
         let mut pod = self.change(|state| {
             let pod = pod::allot(state, &plan, spec, n)?;
@@ -167,8 +172,8 @@ impl Lab {
             Ok(state.options.bare)
         })?;
         if !bare {
-            let path = format!("{}?{PROGRAMMED}", workloads(&spec.name.namespace));
-            self.request(Method::POST, &path, JSON, Some(&spec.workload(pod)))?;
+            let workload = spec.workload(pod);
+            self.request(|c| async move { Ok(c.create(&workload, &programmed()).await?) })?;
         }
         Ok(())
     }
@@ -178,9 +183,11 @@ impl Lab {
         let state = self.state()?;
         let pod = state.pods.get(name).ok_or_else(|| self.unknown_pod(&state, name))?;
         if !state.options.bare {
-            let path = format!("{}?{PROGRAMMED}", workload(name));
-            match self.request(Method::DELETE, &path, JSON, None) {
-                Err(Error::Api(e)) if e.code() == Some(404) => {}
+            let deleted = self.request(|c| async move {
+                Ok(c.delete(Kind::Workload, &name.namespace, &name.name, &programmed()).await?)
+            });
+            match deleted {
+                Err(Error::Api(e)) if e.is_not_found() => {}
                 Err(e) => tracing::warn!(pod = %name, error = %e, "the pod goes, its Workload may stay"),
                 Ok(_) => {}
             }
@@ -196,8 +203,10 @@ impl Lab {
     pub fn set_ready(&self, name: &PodName, ready: bool) -> Result<(), Error> {
         let readiness = if ready { "Ready" } else { "NotReady" };
         let patch = json!({"spec": {"readiness": readiness}});
-        self.request(Method::PATCH, &format!("{}?{PROGRAMMED}", workload(name)), MERGE_PATCH, Some(&patch))?;
-        Ok(())
+        self.request(|c| async move {
+            c.merge_patch::<Workload>(&name.namespace, &name.name, &patch, &programmed()).await?;
+            Ok(())
+        })
     }
 
     fn unknown_pod(&self, state: &State, name: &PodName) -> Error {
@@ -299,21 +308,16 @@ impl Lab {
         Batch::default().add(format!("link set {node} {word}")).run(Some(&self.paths.netns("fabric")))
     }
 
-    /// A request to the lab's controller.
-    pub fn request(
-        &self,
-        method: Method,
-        path: &str,
-        content_type: &str,
-        body: Option<&Value>,
-    ) -> Result<Value, Error> {
-        let state = self.state()?;
-        if state.options.bare {
+    /// Requests to the lab's controller, run to completion; may be called from inside a runtime.
+    pub fn request<T, F>(&self, f: impl FnOnce(Client) -> F + Send) -> Result<T, Error>
+    where
+        T: Send,
+        F: Future<Output = Result<T, Error>>,
+    {
+        if self.state()?.options.bare {
             return Err(Error::Bare(self.paths.lab.clone()));
         }
-        api::blocking(&self.kubeconfig(), |api| async move {
-            Ok(api.request(method, path, content_type, body).await?)
-        })
+        api::blocking(&self.kubeconfig(), f)
     }
 
     fn change<T>(&self, f: impl FnOnce(&mut State) -> Result<T, Error>) -> Result<T, Error> {
@@ -341,14 +345,6 @@ fn agents(state: &State) -> Vec<(String, Process)> {
         Role::Controller => None,
     });
     agents.collect()
-}
-
-fn workloads(namespace: &str) -> String {
-    format!("/apis/eastwest.dev/v1/namespaces/{namespace}/workloads")
-}
-
-fn workload(name: &PodName) -> String {
-    format!("{}/{}", workloads(&name.namespace), name.name)
 }
 
 /// The machine's own, with names resolved by file and DNS alone: a resolver daemon of the machine would answer for

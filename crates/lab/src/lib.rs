@@ -9,7 +9,7 @@
 //! Called by the command line (`eastwest lab …`, the demo), by the integration tests and by the benches. It knows the
 //! binaries by name and the API by its paths, nothing of how they work inside.
 
-pub mod api;
+mod api;
 mod cgroup;
 mod command;
 mod control;
@@ -29,7 +29,6 @@ pub mod serve;
 mod state;
 mod status;
 
-pub use api::Api;
 pub use command::Target;
 pub use down::{down, down_all};
 pub use error::Error;

@@ -46,10 +46,7 @@ pub(crate) fn inodes(names: &[String]) -> HashSet<u64> {
 }
 
 /// Runs `f` in a thread inside the namespace.
-pub(crate) fn within<T: Send>(
-    name: &str,
-    f: impl FnOnce() -> Result<T, Error> + Send,
-) -> Result<T, Error> {
+pub(crate) fn within<T: Send>(name: &str, f: impl FnOnce() -> Result<T, Error> + Send) -> Result<T, Error> {
     let ns = open(name)?;
     let run = || {
         setns(&ns, CloneFlags::CLONE_NEWNET).doing(|| format!("enter network namespace {name}"))?;

@@ -117,16 +117,9 @@ impl Plan {
     pub fn pod_ip(n: u16, host: u16, family: Families) -> IpAddr {
         match family {
             Families::V4 => IpAddr::V4(Ipv4Addr::new(10, 244, n as u8, host as u8)),
-            Families::V6 => IpAddr::V6(Ipv6Addr::new(
-                0xfd00,
-                0x10,
-                0x244,
-                same_digits(n),
-                0,
-                0,
-                0,
-                same_digits(host),
-            )),
+            Families::V6 => {
+                IpAddr::V6(Ipv6Addr::new(0xfd00, 0x10, 0x244, same_digits(n), 0, 0, 0, same_digits(host)))
+            }
         }
     }
     pub fn service_cidr(family: Families) -> &'static str {
@@ -168,7 +161,7 @@ impl Plan {
 
 /// The number whose hexadecimal digits are the decimal digits of `n`: 17 → 0x17.
 fn same_digits(n: u16) -> u16 {
-    (n / 1000 % 10) << 12 | (n / 100 % 10) << 8 | (n / 10 % 10) << 4 | n % 10
+    (n / 1000 % 10) << 12 | (n / 100 % 10) << 8 | (n / 10 % 10) << 4 | (n % 10)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::process::Command;
 
-use serde_json::{Value, json};
+use eastwest_model::{Kind, ObjectMeta, Protocol, Workload, WorkloadPort, WorkloadSpec, WorkloadStatus};
 
 use crate::enter::Enter;
 use crate::error::Doing;
@@ -52,25 +52,27 @@ impl PodSpec {
     }
 
     /// The object that stands for it in the API.
-    pub(crate) fn workload(&self, pod: &Pod) -> Value {
-        let mut spec = json!({
-            "addresses": pod.addresses,
-            "node": self.node,
-            "hostname": self.name.name,
-            "ports": [
-                {"name": "http", "port": self.port, "protocol": "TCP"},
-                {"name": "udp", "port": self.port, "protocol": "UDP"},
-            ],
-        });
-        if let Some(subdomain) = &self.subdomain {
-            spec["subdomain"] = json!(subdomain);
+    pub(crate) fn workload(&self, pod: &Pod) -> Workload {
+        let port = |name: &str, protocol| WorkloadPort { name: name.into(), port: self.port, protocol };
+        Workload {
+            api_version: Kind::Workload.api_version().into(),
+            kind: Kind::Workload.name().into(),
+            metadata: ObjectMeta {
+                name: self.name.name.clone(),
+                namespace: self.name.namespace.clone(),
+                labels: self.labels.clone(),
+                ..Default::default()
+            },
+            spec: WorkloadSpec {
+                addresses: pod.addresses.iter().map(IpAddr::to_string).collect(),
+                node: self.node.clone(),
+                hostname: self.name.name.clone(),
+                subdomain: self.subdomain.clone().unwrap_or_default(),
+                ports: vec![port("http", Protocol::TCP), port("udp", Protocol::UDP)],
+                readiness: None,
+            },
+            status: WorkloadStatus::default(),
         }
-        json!({
-            "apiVersion": "eastwest.dev/v1",
-            "kind": "Workload",
-            "metadata": {"name": self.name.name, "namespace": self.name.namespace, "labels": self.labels},
-            "spec": spec,
-        })
     }
 }
 
@@ -172,7 +174,9 @@ pub(crate) fn unwire(paths: &Paths, name: &PodName, pod: &Pod) -> Result<(), Err
         }
     }
     match fs::remove_dir_all(paths.pod_dir(name)) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e).doing(|| format!("remove files of pod {name}")),
+        Err(e) if e.kind() != io::ErrorKind::NotFound => {
+            Err(e).doing(|| format!("remove files of pod {name}"))
+        }
         _ => Ok(()),
     }
 }
@@ -186,8 +190,9 @@ pub(crate) fn write_files(paths: &Paths, plan: &Plan, name: &PodName, pod: &Pod)
         name.namespace,
         Plan::dns_ip(plan.families()[0])
     );
-    let mut hosts =
-        String::from("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-mcastprefix\n");
+    let mut hosts = String::from(
+        "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-mcastprefix\n",
+    );
     for ip in &pod.addresses {
         hosts.push_str(&format!("{ip}\t{}\n", name.name));
     }
@@ -201,7 +206,9 @@ pub(crate) fn write_files(paths: &Paths, plan: &Plan, name: &PodName, pod: &Pod)
 pub(crate) fn enter(paths: &Paths, name: &PodName, pod: &Pod) -> Result<Enter, Error> {
     let dir = paths.pod_dir(name);
     let enter = if pod.host_network {
-        Enter::netns(&paths.netns(&pod.node))?.cgroup(&cgroup::of_node(paths, &pod.node)?)?.hostname(&pod.node)
+        Enter::netns(&paths.netns(&pod.node))?
+            .cgroup(&cgroup::of_node(paths, &pod.node)?)?
+            .hostname(&pod.node)
     } else {
         Enter::netns(&paths.pod_netns(name))?.hostname(&name.name)
     };
@@ -228,8 +235,7 @@ pub(crate) fn start(paths: &Paths, spec: &PodSpec, pod: &Pod) -> Result<crate::P
     command.env("POD_NAME", &spec.name.name).env("POD_NAMESPACE", &spec.name.namespace);
     command.env("NODE_NAME", &spec.node);
     let log = paths.log(&format!("pod-{}", spec.name.joined()));
-    let process =
-        Spawn { command, enter: enter(paths, &spec.name, pod)?, log: &log, stdin: None }.run()?;
+    let process = Spawn { command, enter: enter(paths, &spec.name, pod)?, log: &log, stdin: None }.run()?;
     if spec.command.is_empty() {
         wait_serving(&spec.name, pod, process, &log, paths)?;
     }

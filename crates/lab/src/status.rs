@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use eastwest_client::ListOptions;
 use eastwest_model::NodeState;
 use serde::Serialize;
 
@@ -103,17 +104,8 @@ pub(crate) fn status(paths: &Paths, plan: &Plan, state: &State) -> Status {
 }
 
 fn node_states(paths: &Paths) -> Result<BTreeMap<String, NodeState>, Error> {
-    let list = api::blocking(&paths.kubeconfig(), |api| async move {
-        Ok(api.get("/apis/eastwest.dev/v1/nodestates").await?)
+    let list = api::blocking(&paths.kubeconfig(), |client| async move {
+        Ok(client.list::<NodeState>(None, &ListOptions::default()).await?)
     })?;
-    let items = list["items"].as_array().cloned().unwrap_or_default();
-    let mut states = BTreeMap::new();
-    for item in items {
-        let state: NodeState = serde_json::from_value(item).map_err(|e| api::ApiError::Garbled {
-            server: paths.kubeconfig().display().to_string(),
-            reason: e.to_string(),
-        })?;
-        states.insert(state.metadata.name.clone(), state);
-    }
-    Ok(states)
+    Ok(list.items.into_iter().map(|s| (s.metadata.name.clone(), s)).collect())
 }
