@@ -15,9 +15,16 @@ pub struct Follow {
     pub node: String,
     pub machine: Machine,
     /// Where events go. Full: the stream waits, and the controller with it.
-    pub events: mpsc::Sender<Event>,
+    pub events: mpsc::Sender<Received>,
     /// How it stands, for reports.
     pub status: watch::Sender<Following>,
+}
+
+/// An event and when it came in, to tell how long its programming takes.
+#[derive(Clone, Debug)]
+pub struct Received {
+    pub at: Instant,
+    pub event: Event,
 }
 
 /// How the following stands.
@@ -111,10 +118,11 @@ impl Follow {
             while let Some(line) = lines.next_line().map_err(|e| e.to_string())? {
                 let message: Message = serde_json::from_slice(&line)
                     .map_err(|e| format!("a message that cannot be read: {e}"))?;
-                let event = self.machine.message(Instant::now(), message).map_err(|e| e.to_string())?;
+                let at = Instant::now();
+                let event = self.machine.message(at, message).map_err(|e| e.to_string())?;
                 let Some(event) = event else { continue };
                 self.note(&event);
-                if self.events.send(event).await.is_err() {
+                if self.events.send(Received { at, event }).await.is_err() {
                     return Ok(());
                 }
             }

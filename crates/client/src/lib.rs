@@ -14,7 +14,7 @@ mod manifest;
 pub mod sync;
 
 pub use client::{Client, ListOptions, WatchEvent, WatchEventType, WriteOptions, path};
-pub use error::{Error, Status, StatusCause};
-pub use follow::{Follow, Following, follow};
+pub use error::{Error, Status, StatusCause, StatusDetails};
+pub use follow::{Follow, Following, Received, follow};
 pub use kubeconfig::load as load_kubeconfig;
 pub use manifest::{Applied, Outcome, three_way};

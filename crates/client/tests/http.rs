@@ -88,7 +88,8 @@ async fn the_follower_comes_back_with_what_it_holds() {
     let task = tokio::spawn(follow(Follow { client, node: "node 1".into(), machine, events, status }));
     let mut got = Vec::new();
     while got.len() < 6 {
-        let event = tokio::time::timeout(Duration::from_secs(5), received.recv()).await.unwrap().unwrap();
+        let event =
+            tokio::time::timeout(Duration::from_secs(5), received.recv()).await.unwrap().unwrap().event;
         got.push(match event {
             Event::Hello { head, .. } => format!("hello {head}"),
             Event::Reset => "reset".into(),

@@ -1,0 +1,17 @@
+//! The agent of a node, as a library: so that tests drive everything but `main`.
+//!
+//! ```text
+//! controller ── stream ──▶ follow ── events ──▶ Core: State → compile → Dataplane, then the DNS Index
+//!                                                │ status                └─▶ snapshot on disk
+//! controller ◀── NodeState, Node ── report ◀─────┘
+//! ```
+//!
+//! [`core`] decides and is synchronous; [`run`] wires it to sockets, files, devices and signals. Without a controller
+//! the agent serves what it knows for ever.
+
+pub mod core;
+pub mod logging;
+pub mod metrics;
+pub mod problems;
+pub mod settings;
+pub mod snapshot;

@@ -1,0 +1,109 @@
+//! The agent's settings; what they mean together is worked out in `node` and `run`.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use eastwest_settings::{choice, settings};
+use ipnet::IpNet;
+
+use crate::logging::Format;
+
+choice! {
+    /// Where packets of pods are translated.
+    pub enum PodHook {
+        /// tc, ingress and egress of the host side of the pod's veth.
+        Tc = "tc",
+        /// Generic XDP on ingress, tc on egress.
+        Xdp = "xdp",
+    }
+}
+
+choice! {
+    /// How packets that come in by the NIC are translated.
+    pub enum Nic {
+        /// Native XDP, else generic.
+        Auto = "auto",
+        XdpNative = "xdp-native",
+        XdpGeneric = "xdp-generic",
+        Tc = "tc",
+    }
+}
+
+fn any(port: u16) -> SocketAddr {
+    (std::net::Ipv6Addr::UNSPECIFIED, port).into()
+}
+
+/// Ranges, as constants of the defaults.
+fn nets(texts: &[&str]) -> Vec<IpNet> {
+    texts.iter().filter_map(|t| t.parse().ok()).collect()
+}
+
+fn addresses(texts: &[&str]) -> Vec<IpAddr> {
+    texts.iter().filter_map(|t| t.parse().ok()).collect()
+}
+
+fn words(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(|t| (*t).to_owned()).collect()
+}
+
+settings! {
+    /// Settings of `eastwest-agent`.
+    pub struct Settings {
+        /// Name of this node; empty: the host name.
+        node_name: String = String::new(),
+        /// Kubeconfig of the controller to follow.
+        kubeconfig: PathBuf = PathBuf::from("/etc/eastwest/agent.kubeconfig"),
+        /// Addresses by which other nodes reach this one; empty: those of the device with the default route.
+        node_ip: Vec<IpAddr> = Vec::new(),
+        /// Address ranges of this node's pods, told to the controller.
+        pod_cidr: Vec<IpNet> = Vec::new(),
+        /// Ranges of virtual addresses, as the controller has them.
+        service_cidr: Vec<IpNet> = nets(&["10.96.0.0/16", "fd00:10:96::/112"]),
+        /// Addresses of the cluster's DNS, answered on this node.
+        cluster_dns: Vec<IpAddr> = addresses(&["10.96.0.10", "fd00:10:96::a"]),
+        /// Address of this node's DNS, the same on every node; empty: none.
+        node_local_dns: Option<IpAddr> = Some(Ipv4Addr::new(169, 254, 20, 10).into()),
+        /// Zone of cluster names.
+        zone: String = "cluster.local".to_owned(),
+        /// resolv.conf of the servers that answer all other names.
+        upstream_resolv_conf: PathBuf = PathBuf::from("/etc/resolv.conf"),
+        /// Folder for the snapshot of what is known.
+        data_dir: PathBuf = PathBuf::from("/var/lib/eastwest"),
+        /// Folder for pinned maps and links, on bpffs; v<ABI> is appended.
+        pin_dir: PathBuf = PathBuf::from("/sys/fs/bpf/eastwest"),
+        /// cgroup2 folder of the processes whose sockets are translated; empty: where cgroup2 is mounted.
+        cgroup_root: Option<PathBuf> = None,
+        /// Where packets of pods are translated.
+        pod_hook: PodHook = PodHook::Tc,
+        /// Names of pods' devices (host side), * for any characters.
+        pod_devices: Vec<String> = words(&["veth*", "cali*", "lxc*", "eni*"]),
+        /// How packets that come in by the NIC are translated; auto is native XDP, else generic.
+        nic: Nic = Nic::Auto,
+        /// Names of NICs, * for any characters; empty: devices with a default route or a node address.
+        nic_devices: Vec<String> = Vec::new(),
+        /// kube-proxy's health: /healthz, /livez.
+        healthz_listen: SocketAddr = any(10256),
+        /// Metrics of the node's Services.
+        metrics_listen: SocketAddr = any(10249),
+        /// Metrics of DNS, as CoreDNS has them.
+        dns_metrics_listen: SocketAddr = any(9153),
+        /// Whether DNS is ready, as CoreDNS tells it.
+        dns_ready_listen: SocketAddr = any(8181),
+        /// Whether DNS lives, as CoreDNS tells it.
+        dns_health_listen: SocketAddr = any(8080),
+        /// Entries for frontends of each family.
+        capacity_frontends: u32 = 131_072,
+        /// Entries for backends.
+        capacity_backends: u32 = 262_144,
+        /// Entries for slots: backends summed over Service ports, with room for changes.
+        capacity_slots: u32 = 1_048_576,
+        /// Entries for IPv4 connections, two each; 0: by the machine's memory.
+        capacity_connections4: u32 = 0,
+        /// Entries for IPv6 connections, two each; 0: by the machine's memory.
+        capacity_connections6: u32 = 0,
+        /// What to log: error, warn, info, debug, trace, or a filter such as eastwest_agent=debug.
+        log_level: String = "info".to_owned(),
+        /// How to log.
+        log_format: Format = Format::Text,
+    }
+}
