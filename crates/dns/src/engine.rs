@@ -269,3 +269,6 @@ fn join(ours: Vec<u8>, reply: &Reply) -> Result<(Vec<u8>, u16), ForwardError> {
     let bytes = message.to_vec().map_err(|_| ForwardError::NoAnswer)?;
     Ok((bytes, reply.rcode))
 }
+
+#[cfg(test)]
+mod tests;

@@ -181,11 +181,6 @@ impl Forwarder {
         }
         last.ok_or(ForwardError::NoAnswer)
     }
-
-    #[cfg(test)]
-    pub(crate) fn cache(&self) -> &Cache {
-        &self.cache
-    }
 }
 
 /// Whether `listener` takes what is sent to `to`.

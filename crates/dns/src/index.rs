@@ -386,4 +386,4 @@ impl std::fmt::Display for Zones {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

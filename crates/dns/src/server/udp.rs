@@ -2,8 +2,10 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::UdpSocket;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
@@ -14,8 +16,9 @@ use crate::metrics::Drop;
 const REQUEST_MAX: usize = 4096;
 /// Datagrams answered before other tasks get a turn.
 const BATCH: usize = 64;
-/// Datagrams still answered after the stop: those that had arrived.
-const LAST_BATCH: usize = 4096;
+/// After the stop: how long a silence means that all is answered, and the most it may take.
+const QUIET: Duration = Duration::from_millis(10);
+const LAST: Duration = Duration::from_millis(300);
 
 pub(super) async fn serve(
     socket: UdpSocket,
@@ -26,19 +29,28 @@ pub(super) async fn serve(
     let socket = Arc::new(socket);
     let mut request = vec![0; REQUEST_MAX];
     let mut response = Vec::with_capacity(REQUEST_MAX);
+    // Once told to stop, it still answers what had arrived: until nothing comes for a moment, and not for ever.
+    let mut last = None;
     loop {
-        let stopping = tokio::select! {
-            biased;
-            () = stop.cancelled() => true,
-            ready = socket.readable() => {
-                if let Err(error) = ready {
-                    tracing::error!(%error, "the UDP socket is gone");
-                    return;
+        let ready = match last {
+            None => tokio::select! {
+                biased;
+                () = stop.cancelled() => {
+                    last = Some(Instant::now() + LAST);
+                    continue;
                 }
-                false
-            }
+                ready = socket.readable() => ready,
+            },
+            Some(end) => match timeout(QUIET, socket.readable()).await {
+                Ok(ready) if Instant::now() < end => ready,
+                _ => return,
+            },
         };
-        for _ in 0..if stopping { LAST_BATCH } else { BATCH } {
+        if let Err(error) = ready {
+            tracing::error!(%error, "the UDP socket is gone");
+            return;
+        }
+        for _ in 0..BATCH {
             let (n, peer) = match socket.try_recv_from(&mut request) {
                 Ok(received) => received,
                 Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => break,
@@ -53,9 +65,6 @@ pub(super) async fn serve(
                 Verdict::Reply => send(&socket, &response, peer, &worker).await,
                 Verdict::Pending(pending) => wait(&socket, *pending, peer, &shared),
             }
-        }
-        if stopping {
-            return;
         }
     }
 }
