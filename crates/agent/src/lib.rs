@@ -10,8 +10,14 @@
 //! the agent serves what it knows for ever.
 
 pub mod core;
+pub mod dns;
+pub mod health;
+pub mod http;
 pub mod logging;
 pub mod metrics;
+pub mod node;
 pub mod problems;
+pub mod report;
+pub mod run;
 pub mod settings;
 pub mod snapshot;

@@ -1,1 +1,74 @@
-fn main() {}
+//! `eastwest-agent`: the agent of a node. Wiring only; see the library.
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use eastwest_agent::logging;
+use eastwest_agent::settings::Settings;
+use eastwest_settings::Flags;
+use tracing::warn;
+
+/// Follows a controller and makes this node's kernel and DNS do what it says.
+#[derive(Parser)]
+#[command(name = "eastwest-agent", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    settings: Flags<Settings>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Remove everything that the agent has put into this node: hooks, maps, addresses, routes. Connections through
+    /// virtual IPs end.
+    Cleanup,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let loaded = match cli.settings.load(std::env::vars_os()) {
+        Ok(loaded) => loaded,
+        Err(e) => {
+            eprintln!("eastwest-agent: {e}");
+            return ExitCode::from(2);
+        }
+    };
+    if cli.settings.print_config() {
+        print!("{}", loaded.print());
+        return ExitCode::SUCCESS;
+    }
+    match start(&cli, loaded.settings) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("eastwest-agent: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(cli: &Cli, settings: Settings) -> anyhow::Result<()> {
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        anyhow::bail!("another TLS provider is installed already");
+    }
+    let level = logging::init(&settings.log_level, settings.log_format)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("runtime")?;
+    let result = match cli.command {
+        Some(Command::Cleanup) => runtime.block_on(async {
+            eastwest_dataplane::cleanup(&settings.pin_dir).await.context("cleanup is not complete")
+        }),
+        None => {
+            let reload = || {
+                let reloaded = cli.settings.load(std::env::vars_os()).map_err(anyhow::Error::from);
+                if let Err(e) = reloaded.and_then(|l| level.set(&l.settings.log_level)) {
+                    warn!(error = %e, "settings stay as they were");
+                }
+            };
+            runtime.block_on(eastwest_agent::run::run(settings, reload))
+        }
+    };
+    // What still runs then has had its time.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    result
+}

@@ -1,0 +1,83 @@
+//! kube-proxy's health and CoreDNS' readiness, from what the agent knows of itself.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use eastwest_dns::Index;
+use serde_json::json;
+
+use crate::metrics::SyncMetrics;
+
+/// A change that has waited so long for its programming: the agent is stuck (kube-proxy: twice its sync period).
+const STUCK: Duration = Duration::from_secs(60);
+
+/// Whether changes are programmed when they come.
+#[derive(Debug)]
+pub struct Health {
+    metrics: Arc<SyncMetrics>,
+    started: Instant,
+    /// Milliseconds after `started` since which something waits; 0: nothing does.
+    waiting: AtomicU64,
+}
+
+impl Health {
+    pub fn new(metrics: Arc<SyncMetrics>) -> Arc<Self> {
+        Arc::new(Self { metrics, started: Instant::now(), waiting: AtomicU64::new(0) })
+    }
+
+    /// Changes are about to be programmed.
+    pub fn busy(&self) {
+        let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX).max(1);
+        let _ = self.waiting.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// They are.
+    pub fn idle(&self) {
+        self.waiting.store(0, Ordering::Relaxed);
+    }
+
+    fn is_healthy(&self) -> bool {
+        let since = self.waiting.load(Ordering::Relaxed);
+        since == 0 || self.started.elapsed().saturating_sub(Duration::from_millis(since)) < STUCK
+    }
+
+    /// `/healthz` and `/livez` as kube-proxy has them (`pkg/proxy/healthcheck/proxy_health.go`).
+    pub fn router(self: &Arc<Self>) -> Router {
+        Router::new().route("/healthz", get(answer)).route("/livez", get(answer)).with_state(self.clone())
+    }
+}
+
+async fn answer(State(health): State<Arc<Health>>) -> Response {
+    let now = jiff::Timestamp::now();
+    let healthy = health.is_healthy();
+    let updated = health.metrics.last_applied().and_then(|t| jiff::Timestamp::try_from(t).ok());
+    // Healthy and nothing waits: as up to date as can be, as kube-proxy puts it.
+    let updated = if healthy { Some(now) } else { updated };
+    let body = json!({
+        "lastUpdated": updated.map(|t| t.to_string()),
+        "currentTime": now.to_string(),
+        "nodeEligible": true,
+    });
+    let code = if healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let headers = [(header::CONTENT_TYPE, "application/json"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
+    (code, headers, body.to_string()).into_response()
+}
+
+/// `/ready` as CoreDNS' `ready` plugin: names are known.
+pub fn dns_ready(index: Arc<Index>) -> Router {
+    async fn ready(State(index): State<Arc<Index>>) -> (StatusCode, &'static str) {
+        if index.synced() { (StatusCode::OK, "OK") } else { (StatusCode::SERVICE_UNAVAILABLE, "kubernetes") }
+    }
+    Router::new().route("/ready", get(ready)).with_state(index)
+}
+
+/// `/health` as CoreDNS' `health` plugin.
+pub fn dns_health() -> Router {
+    Router::new().route("/health", get(async || "OK"))
+}

@@ -1,0 +1,458 @@
+//! Wires the core to the kernel, the disk, the network and the controller, in the order of a start.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context as _;
+use eastwest_client::sync::{Machine, Position};
+use eastwest_client::{Client, Follow, Following, Received, follow};
+use eastwest_compile::Context;
+use eastwest_dataplane::devices::{DeviceOptions, Follower, NicMode, PodHook as Hook};
+use eastwest_dataplane::{Capacities, Dataplane, EbpfDataplane, Level, Options, Programs};
+use eastwest_dns::{ForwardOptions, Forwarder, Index, IndexOptions, follow_resolv_conf, load_resolv_conf};
+use eastwest_model::DeviceState;
+use prometheus_client::registry::Registry;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{error, info, warn};
+
+use crate::core::{Core, Status};
+use crate::dns::{Dns, keep_addresses};
+use crate::health::{self, Health};
+use crate::http;
+use crate::metrics::{self, SyncMetrics};
+use crate::node::{Identity, cgroup2_mount, memory};
+use crate::problems::Problems;
+use crate::report;
+use crate::settings::{Nic, PodHook, Settings};
+use crate::snapshot::Snapshots;
+
+/// Events that wait for the core; beyond that the stream waits, and the controller with it.
+const QUEUE: usize = 4096;
+/// Events programmed together.
+const BATCH: usize = 1024;
+/// Shortest time between two snapshots.
+const SNAPSHOT: Duration = Duration::from_secs(3);
+const TICK: Duration = Duration::from_secs(1);
+const RETRY: Duration = Duration::from_secs(5);
+/// Time for everything to end.
+const STOP: Duration = Duration::from_secs(5);
+
+/// What the dataplane is opened with.
+pub fn dataplane_options(settings: &Settings, identity: &Identity) -> Options {
+    let sized = Capacities::for_memory(memory());
+    let or = |setting: u32, sized: u32| if setting == 0 { sized } else { setting };
+    let skip = settings.cluster_dns.iter().chain(&settings.node_local_dns).copied();
+    Options {
+        pin_dir: settings.pin_dir.clone(),
+        cgroup_root: settings.cgroup_root.clone().or_else(cgroup2_mount),
+        capacities: Capacities {
+            frontends: settings.capacity_frontends,
+            backends: settings.capacity_backends,
+            slots: settings.capacity_slots,
+            connections4: or(settings.capacity_connections4, sized.connections4),
+            connections6: or(settings.capacity_connections6, sized.connections6),
+            ..sized
+        },
+        node_addresses: identity.addresses.clone(),
+        skip_addresses: skip.collect(),
+        address_ranges: settings.service_cidr.clone(),
+        ..Options::default()
+    }
+}
+
+fn device_options(settings: &Settings, identity: &Identity) -> DeviceOptions {
+    DeviceOptions {
+        pin_dir: settings.pin_dir.clone(),
+        pod_hook: match settings.pod_hook {
+            PodHook::Tc => Hook::Tc,
+            PodHook::Xdp => Hook::Xdp,
+        },
+        pod_devices: settings.pod_devices.clone(),
+        nic_mode: match settings.nic {
+            Nic::Auto => NicMode::Auto,
+            Nic::XdpNative => NicMode::XdpNative,
+            Nic::XdpGeneric => NicMode::XdpGeneric,
+            Nic::Tc => NicMode::Tc,
+        },
+        nic_devices: settings.nic_devices.clone(),
+        node_addresses: identity.addresses.clone(),
+    }
+}
+
+/// Runs the agent until SIGTERM or SIGINT; `reload` is called at SIGHUP.
+///
+/// # Errors
+/// When the kernel programs cannot be had, or the core has died: without them the node is better off restarted.
+pub async fn run(settings: Settings, reload: impl Fn()) -> anyhow::Result<()> {
+    let started = jiff::Timestamp::now();
+    let mut signals = Signals::new()?;
+    let problems = Problems::default();
+    let identity = Identity::find(&settings.node_name, &settings.node_ip, &settings.pod_cidr)?;
+    let no_address = "found no address of this node: set it with --node-ip".to_owned();
+    problems.set("nodeIp", identity.addresses.is_empty().then_some(no_address));
+    info!(node = identity.name, addresses = ?identity.addresses, version = env!("CARGO_PKG_VERSION"), "starting");
+
+    let options = dataplane_options(&settings, &identity);
+    if options.cgroup_root.is_none() {
+        let text = "no cgroup2 is mounted: processes on the host reach no virtual IP by their sockets";
+        problems.set("cgroup", Some(text.into()));
+    }
+    let dataplane = tokio::task::spawn_blocking(move || EbpfDataplane::open(&options))
+        .await?
+        .context("cannot program the kernel")?;
+    let programs = dataplane.programs();
+
+    let context =
+        Context { node: identity.name.as_str().into(), service_cidrs: settings.service_cidr.clone() };
+    let index = Arc::new(Index::new(IndexOptions {
+        zones: vec![settings.zone.clone()],
+        ns_addresses: settings.cluster_dns.clone(),
+        ..IndexOptions::default()
+    })?);
+    let sync_metrics = Arc::new(SyncMetrics::default());
+    let mut core = Core::new(context.clone(), dataplane, index.clone(), sync_metrics.clone());
+    let snapshots = Snapshots::new(&settings.data_dir, context);
+    match snapshots.read() {
+        Ok(Some(snapshot)) => {
+            info!(
+                objects = snapshot.objects.len(),
+                revision = snapshot.position.revision.0,
+                "snapshot found"
+            );
+            core.restore(snapshot);
+        }
+        Ok(None) => info!("no snapshot: nothing is changed before the first full list"),
+        Err(e) => {
+            warn!(error = %e, "snapshot cannot be used");
+            problems.set("snapshot", Some(e.to_string()));
+        }
+    }
+
+    let stop = CancellationToken::new();
+    let tasks = TaskTracker::new();
+    let (devices_tx, devices) = watch::channel(Vec::new());
+    let dns_addresses: Vec<_> =
+        settings.node_local_dns.iter().chain(&settings.cluster_dns).copied().collect();
+    let ranges = settings.service_cidr.clone();
+    tasks.spawn(keep_addresses(dns_addresses.clone(), ranges, problems.clone(), stop.clone()));
+    tasks.spawn(follow_devices(
+        programs,
+        device_options(&settings, &identity),
+        devices_tx,
+        problems.clone(),
+        stop.clone(),
+    ));
+
+    let dns_metrics = eastwest_dns::Metrics::new();
+    let forwarder = Forwarder::new(ForwardOptions::default(), dns_metrics.clone());
+    let dns = Dns {
+        addresses: dns_addresses.into_iter().map(|ip| (ip, 53).into()).collect(),
+        index: index.clone(),
+        forwarder: forwarder.clone(),
+        metrics: dns_metrics.clone(),
+        problems: problems.clone(),
+    };
+    tasks.spawn(dns.run(stop.clone()));
+    let resolv_conf = settings.upstream_resolv_conf.clone();
+    let upstreams = forwarder.clone();
+    let following_resolv_conf =
+        tokio::spawn(async move { follow_resolv_conf(&resolv_conf, upstreams, RETRY).await });
+
+    let held = core.held().cloned();
+    let (status_tx, status) = watch::channel(core.status());
+    let (levels_tx, levels) = watch::channel(levels_of(&core));
+    let (events, received) = mpsc::channel(QUEUE);
+    let (following_tx, following) = watch::channel(Following::default());
+    let health = Health::new(sync_metrics.clone());
+    let sources = report::Sources {
+        identity: identity.clone(),
+        started_at: started.to_string(),
+        status: status.clone(),
+        devices: devices.clone(),
+        following: following.clone(),
+        problems: problems.clone(),
+    };
+
+    let mut registry = Registry::default();
+    sync_metrics.register(&mut registry);
+    registry.register_collector(Box::new(metrics::Node {
+        status,
+        following,
+        devices,
+        levels,
+        problems: problems.clone(),
+    }));
+    let mut dns_registry = Registry::default();
+    dns_metrics.register(&mut dns_registry);
+    let listeners = [
+        ("healthz", settings.healthz_listen, health.router()),
+        ("metrics", settings.metrics_listen, http::metrics(registry)),
+        ("dnsMetrics", settings.dns_metrics_listen, http::metrics(dns_registry)),
+        ("dnsReady", settings.dns_ready_listen, health::dns_ready(index)),
+        ("dnsHealth", settings.dns_health_listen, health::dns_health()),
+    ];
+    for (name, address, router) in listeners {
+        tasks.spawn(http::serve(name, address, router, problems.clone(), stop.clone()));
+    }
+
+    let core_thread = CoreThread {
+        core,
+        received,
+        status: status_tx,
+        levels: levels_tx,
+        snapshots,
+        metrics: sync_metrics,
+        health,
+        problems: problems.clone(),
+        stop: stop.clone(),
+    };
+    let mut core_done = core_thread.start()?;
+    tasks.spawn(controller(settings.kubeconfig.clone(), held, events, following_tx, sources, stop.clone()));
+    tasks.close();
+
+    let died = loop {
+        tokio::select! {
+            signal = signals.next() => match signal {
+                Signal::Reload => {
+                    info!("reloading");
+                    reload();
+                    let loaded = load_resolv_conf(&settings.upstream_resolv_conf, &forwarder);
+                    let path = settings.upstream_resolv_conf.display();
+                    problems.set("upstreamResolvConf", loaded.err().map(|e| format!("{path}: {e}")));
+                }
+                Signal::Stop(name) => {
+                    info!(signal = name, "stopping; the kernel goes on with what is programmed");
+                    break false;
+                }
+            },
+            _ = &mut core_done => break true,
+        }
+    };
+    stop.cancel();
+    following_resolv_conf.abort();
+    let ended = tokio::time::timeout(STOP, async {
+        tasks.wait().await;
+        if !died {
+            let _ = core_done.await;
+        }
+    });
+    if ended.await.is_err() {
+        warn!("not everything ended in time");
+    }
+    anyhow::ensure!(!died, "the core has died; see the log");
+    info!("stopped");
+    Ok(())
+}
+
+/// Follows the controller and reports to it; waits for its kubeconfig if need be.
+async fn controller(
+    kubeconfig: PathBuf,
+    held: Option<Position>,
+    events: mpsc::Sender<Received>,
+    following: watch::Sender<Following>,
+    sources: report::Sources,
+    stop: CancellationToken,
+) {
+    let client = loop {
+        match Client::from_path(Some(&kubeconfig), None).await {
+            Ok(client) => {
+                sources.problems.set("kubeconfig", None);
+                break client;
+            }
+            Err(e) => sources.problems.set("kubeconfig", Some(e.to_string())),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(RETRY) => {}
+            () = stop.cancelled() => return,
+        }
+    };
+    let node = sources.identity.name.clone();
+    // Agents that start together come back at different times.
+    let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let seed = node.bytes().fold(u64::from(clock.subsec_nanos()), |a, b| a.wrapping_mul(31) ^ u64::from(b));
+    let machine = Machine::new(held, seed, Instant::now());
+    let follower = Follow { client: client.clone(), node, machine, events, status: following };
+    tokio::select! {
+        () = follow(follower) => {}
+        () = report::run(client, sources, stop.clone()) => {}
+        () = stop.cancelled() => {}
+    }
+}
+
+/// Hooks devices for ever; begins anew when netlink fails.
+async fn follow_devices(
+    programs: Programs,
+    options: DeviceOptions,
+    states: watch::Sender<Vec<DeviceState>>,
+    problems: Problems,
+    stop: CancellationToken,
+) {
+    let once = async || -> Result<(), eastwest_dataplane::Error> {
+        let (follower, mut receiver) = Follower::start(programs.clone(), options.clone()).await?;
+        problems.set("devices", None);
+        let forward = async {
+            loop {
+                states.send_replace(receiver.borrow_and_update().clone());
+                if receiver.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            }
+        };
+        tokio::select! {
+            ended = follower.run() => ended.map(|_| ()),
+            () = forward => Ok(()),
+        }
+    };
+    loop {
+        tokio::select! {
+            ended = once() => {
+                let reason = ended.err().map_or_else(|| "ended".to_owned(), |e| e.to_string());
+                problems.set("devices", Some(reason));
+            }
+            () = stop.cancelled() => return,
+        }
+        tokio::select! {
+            () = tokio::time::sleep(RETRY) => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+/// The core on a thread of its own: it makes system calls, and DNS shall not wait for them.
+struct CoreThread<D: Dataplane> {
+    core: Core<D>,
+    received: mpsc::Receiver<Received>,
+    status: watch::Sender<Status>,
+    levels: watch::Sender<Vec<(&'static str, Level)>>,
+    snapshots: Snapshots,
+    metrics: Arc<SyncMetrics>,
+    health: Arc<Health>,
+    problems: Problems,
+    stop: CancellationToken,
+}
+
+fn levels_of<D: Dataplane>(core: &Core<D>) -> Vec<(&'static str, Level)> {
+    let stats = core.stats();
+    vec![
+        ("frontends4", stats.frontends4),
+        ("frontends6", stats.frontends6),
+        ("backends", stats.backends),
+        ("endpoints4", stats.endpoints4),
+        ("endpoints6", stats.endpoints6),
+        ("slots", stats.slots),
+    ]
+}
+
+impl<D: Dataplane + 'static> CoreThread<D> {
+    /// The receiver hears of the end, whatever kind of end it is.
+    fn start(self) -> anyhow::Result<oneshot::Receiver<()>> {
+        let (done, ended) = oneshot::channel::<()>();
+        let runtime = tokio::runtime::Handle::current();
+        let body = move || {
+            let _done = done;
+            runtime.block_on(self.run());
+        };
+        std::thread::Builder::new().name("core".into()).spawn(body).context("core thread")?;
+        Ok(ended)
+    }
+
+    async fn run(mut self) {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut batch = Vec::with_capacity(BATCH);
+        let mut saving: Option<JoinHandle<std::io::Result<()>>> = None;
+        let mut saved: Option<Instant> = None;
+        let mut open = true;
+        loop {
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => break,
+                count = self.received.recv_many(&mut batch, BATCH), if open => {
+                    open = count > 0;
+                    self.metrics.received();
+                    self.health.busy();
+                    self.core.batch(batch.drain(..));
+                    self.health.idle();
+                }
+                _ = tick.tick() => {
+                    self.health.busy();
+                    self.core.tick();
+                    self.health.idle();
+                    self.levels.send_replace(levels_of(&self.core));
+                }
+            }
+            let status = self.core.status();
+            self.status.send_if_modified(|old| {
+                let changed = *old != status;
+                *old = status;
+                changed
+            });
+            if let Some(finished) = saving.take_if(|s| s.is_finished()) {
+                self.saved(finished.await);
+            }
+            if saving.is_none()
+                && saved.is_none_or(|at| at.elapsed() >= SNAPSHOT)
+                && let Some(snapshot) = self.core.take_snapshot()
+            {
+                let snapshots = self.snapshots.clone();
+                saving = Some(tokio::task::spawn_blocking(move || snapshots.write(&snapshot)));
+                saved = Some(Instant::now());
+            }
+        }
+        if let Some(finishing) = saving {
+            self.saved(finishing.await);
+        }
+        if let Some(snapshot) = self.core.take_snapshot()
+            && let Err(e) = self.snapshots.write(&snapshot)
+        {
+            error!(error = %e, "the last snapshot was not written");
+        }
+    }
+
+    fn saved(&mut self, result: Result<std::io::Result<()>, tokio::task::JoinError>) {
+        let problem = match result {
+            Ok(Ok(())) => None,
+            Ok(Err(e)) => Some(e.to_string()),
+            Err(e) => Some(e.to_string()),
+        };
+        if problem.is_some() {
+            self.core.snapshot_failed();
+        }
+        let path = self.snapshots.path();
+        self.problems.set("snapshot", problem.map(|e| format!("{}: {e}", path.display())));
+    }
+}
+
+enum Signal {
+    Stop(&'static str),
+    Reload,
+}
+
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+    hangup: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> Signal {
+        tokio::select! {
+            _ = self.terminate.recv() => Signal::Stop("SIGTERM"),
+            _ = self.interrupt.recv() => Signal::Stop("SIGINT"),
+            _ = self.hangup.recv() => Signal::Reload,
+        }
+    }
+}
