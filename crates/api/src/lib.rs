@@ -7,6 +7,7 @@
 mod admit;
 mod allocate;
 mod app;
+mod apply;
 mod auth;
 mod body;
 mod config;
@@ -14,6 +15,7 @@ mod derived;
 mod discovery;
 mod error;
 mod kinds;
+mod openapi;
 mod patch;
 mod read;
 mod request;
@@ -23,6 +25,7 @@ mod slices;
 mod strategic;
 mod stream;
 mod table;
+mod topology;
 mod transaction;
 mod wait;
 mod watch;
@@ -34,13 +37,10 @@ pub use auth::{Auth, Role};
 pub use body::BODY_MAX;
 pub use config::{Config, ConfigError};
 pub use error::{ApiError, Cause, Details, Problem, Status};
+pub use openapi::openapi_json;
 pub use request::parse_duration;
 pub use router::router;
-
-/// placeholder until openapi.rs
-pub fn openapi_json() -> String {
-    String::from("{}\n")
-}
 pub use slices::SLICE_MAX;
+pub use topology::{Topology, TopologyNode, TopologyService};
 
 pub(crate) use request::{FieldValidation, Query, Shape};

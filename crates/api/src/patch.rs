@@ -1,16 +1,21 @@
-//! PATCH: JSON patch (RFC 6902), merge patch (RFC 7386) and strategic merge patch.
+//! PATCH: JSON patch (RFC 6902), merge patch (RFC 7386), strategic merge patch and server-side apply.
 
 use eastwest_model::Resource;
 use serde_json::Value;
 
 use crate::body::{self, BODY_MAX, Decoded};
-use crate::{ApiError, FieldValidation, Query, strategic};
+use crate::{ApiError, FieldValidation, Query, apply, strategic};
 
 /// Most operations of a JSON patch (apiserver `maxJSONPatchOperations`).
 const OPERATIONS_MAX: usize = 10_000;
 
-const ACCEPTED: &str = "application/json-patch+json, application/merge-patch+json, \
-                        application/strategic-merge-patch+json";
+/// What PATCH accepts.
+pub const MEDIA_TYPES: [&str; 4] = [
+    "application/json-patch+json",
+    "application/merge-patch+json",
+    "application/strategic-merge-patch+json",
+    "application/apply-patch+yaml",
+];
 
 /// A patch that has been read but not applied.
 #[derive(Debug)]
@@ -18,10 +23,11 @@ pub enum Patch {
     Json(json_patch::Patch),
     Merge(Value),
     Strategic(Value),
+    Apply { config: Value, manager: String, force: bool },
 }
 
 impl Patch {
-    pub fn parse(media_type: &str, body: &[u8], _query: &Query) -> Result<Self, ApiError> {
+    pub fn parse(media_type: &str, body: &[u8], query: &Query) -> Result<Self, ApiError> {
         match media_type {
             "application/json-patch+json" => {
                 let value = body::parse_json(body)?;
@@ -41,13 +47,21 @@ impl Patch {
             }
             "application/merge-patch+json" => Ok(Self::Merge(object(body::parse_json(body)?)?)),
             "application/strategic-merge-patch+json" => Ok(Self::Strategic(object(body::parse_json(body)?)?)),
-            other => Err(ApiError::unsupported_media_type(other, ACCEPTED)),
+            "application/apply-patch+yaml" => {
+                let Some(manager) = query.field_manager.clone() else {
+                    return Err(ApiError::bad_request("query parameter fieldManager: is required for apply"));
+                };
+                let mut config = object(body::parse_yaml(body)?)?;
+                body::strip_nulls(&mut config);
+                Ok(Self::Apply { config, manager, force: query.force })
+            }
+            other => Err(ApiError::unsupported_media_type(other, &MEDIA_TYPES.join(", "))),
         }
     }
 
     /// Whether it makes an object where there is none.
     pub fn creates(&self) -> bool {
-        false
+        matches!(self, Self::Apply { .. })
     }
 
     /// The object as it will be.
@@ -61,6 +75,10 @@ impl Patch {
             Self::Json(patch) => json(&mut value, patch)?,
             Self::Merge(patch) => json_patch::merge(&mut value, patch),
             Self::Strategic(patch) => strategic::merge(&mut value, patch)?,
+            Self::Apply { config, manager, force } => {
+                let live = old.is_some().then_some(value);
+                value = apply::apply(live, config, manager, *force)?;
+            }
         }
         body::decode(value, validation)
     }

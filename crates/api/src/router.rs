@@ -6,14 +6,13 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use eastwest_model::{DnsRecord, EndpointSlice, Namespace, Node, NodeState, Service, Workload};
 use http::Method;
 
 use crate::app::Observation;
 use crate::auth::public;
 use crate::request::ResourcePath;
-use crate::{ApiError, App, discovery, resource, stream};
+use crate::{ApiError, App, discovery, openapi, resource};
 
 /// How long a short request may wait for its turn.
 const TURN: Duration = Duration::from_secs(2);
@@ -28,10 +27,12 @@ pub fn router(app: App, extra: Option<Router>) -> Router {
         .merge(resource::routes::<Workload>())
         .merge(resource::routes::<DnsRecord>())
         .merge(resource::routes::<NodeState>());
+    let (own, _) = openapi::own().split_for_parts();
     let router = Router::new()
         .merge(resources)
         .merge(discovery::routes())
-        .route("/v1/agent/stream", get(stream::agent_stream))
+        .merge(openapi::routes())
+        .merge(own)
         .with_state(app.clone());
     let router = match extra {
         Some(extra) => router.fallback_service(extra),

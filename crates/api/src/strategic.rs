@@ -6,14 +6,15 @@ use serde_json::{Map, Value};
 use crate::ApiError;
 
 /// How lists at a path merge. Lists that are not named are replaced.
-enum ListRule {
+pub enum ListRule {
     /// Items with the same value of this field are the same item.
     Key(&'static str),
     /// Of plain values: the union.
     Set,
 }
 
-fn rule(path: &[&str]) -> Option<ListRule> {
+/// How the list at this path, from the object's root, is merged.
+pub fn rule(path: &[&str]) -> Option<ListRule> {
     Some(match path {
         ["spec", "ports"] => ListRule::Key("port"),
         ["status", "conditions"] | ["status", "addresses"] => ListRule::Key("type"),
