@@ -18,8 +18,8 @@ use eastwest_abi as abi;
 use eastwest_compile::{CompiledService, ServiceKey};
 
 use crate::extent::QUARANTINE;
-use crate::plan::{Plan, Rules};
-use crate::{Applied, Dataplane, Error, Options, Stats, pins};
+use crate::plan::{Held, Plan, Rules};
+use crate::{Applied, Dataplane, Error, Options, Stats, pins, sys};
 use tables::{KernelTables, Wire, failed};
 
 /// All maps, with sizes of key and value for a look at pinned ones.
@@ -131,6 +131,14 @@ impl EbpfDataplane {
     /// The programs that devices are hooked with.
     pub fn programs(&self) -> Programs {
         self.programs.clone()
+    }
+
+    /// What the maps hold, read anew.
+    ///
+    /// # Errors
+    /// When the kernel refuses a read.
+    pub fn held(&self) -> Result<Held, Error> {
+        self.tables.held()
     }
 
     fn now(&self) -> Duration {
@@ -271,6 +279,7 @@ fn write_config(map: Map, tables: &KernelTables, options: &Options) -> Result<()
         masquerade_to: options.masquerade_ports.1,
         backends: limits.backends,
         slots: limits.slots,
+        netns_cookie: sys::netns_cookie().map_err(|source| Error::system("SO_NETNS_COOKIE", source))?,
         ..abi::Config::default()
     };
     for addr in options.node_addresses.iter().rev() {

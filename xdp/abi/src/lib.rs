@@ -111,7 +111,9 @@ pod! {
         pub backends: u32,
         /// Entries in `SLOTS`.
         pub slots: u32,
-        pub pad: [u32; 2],
+        /// `SO_NETNS_COOKIE` of the node's network namespace: sockets of others (pods) are left to their devices'
+        /// hooks. 0: sockets of all namespaces are translated.
+        pub netns_cookie: u64,
     }
 
     /// What a client asks for. Port 0 and protocol 0 stand for the address itself: it is a virtual IP, whatever else.
@@ -175,7 +177,8 @@ pod! {
         pub pad: u8,
     }
 
-    /// What a socket of a host process talks to, by the backend's address: recvmsg and getpeername show the frontend.
+    /// What a socket of a host process talks to: by the frontend, so that a UDP socket keeps its backend; by the backend,
+    /// so that recvmsg and getpeername show the frontend.
     pub struct SocketKey = 32 {
         /// `bpf_get_socket_cookie`.
         pub cookie: u64,
@@ -183,10 +186,12 @@ pod! {
         pub addr: [u8; 16],
         pub port: [u8; 2],
         pub protocol: u8,
-        pub pad: [u8; 5],
+        /// One of `direction`: `FORWARD` finds by the frontend, `REVERSE` by the backend.
+        pub direction: u8,
+        pub pad: [u8; 4],
     }
 
-    /// The frontend the process asked for.
+    /// The other end of the translation: the backend's address by the frontend, the frontend's by the backend.
     pub struct Socket = 32 {
         /// IPv4 in the first 4 bytes.
         pub addr: [u8; 16],

@@ -92,7 +92,9 @@ impl Netlink {
             | libc::RTMGRP_IPV4_ROUTE
             | libc::RTMGRP_IPV6_ROUTE;
         bind(socket.as_raw_fd(), &NetlinkAddr::new(0, groups as u32))?;
-        Ok(Self { socket: AsyncFd::register(socket)?, buffer: vec![0; 64 << 10], sequence: 0 })
+        // SAFETY: the registration owns the file descriptor and nothing else closes or replaces it.
+        let socket = unsafe { AsyncFd::register(socket)? };
+        Ok(Self { socket, buffer: vec![0; 64 << 10], sequence: 0 })
     }
 
     /// Asks for a listing; its parts come as events, and then [`Event::Done`] with the sequence returned here. One at
