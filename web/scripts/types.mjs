@@ -6,7 +6,7 @@ const spec = new URL('../../api-spec/openapi.json', import.meta.url);
 const target = new URL('../src/lib/api/schema.d.ts', import.meta.url);
 
 const header = '// Generated from api-spec/openapi.json by `make spec`. Not to be edited.\n\n';
-const made = header + astToString(await openapiTS(spec));
+const made = header + astToString(await openapiTS(spec, { defaultNonNullable: false }));
 
 if (process.argv.includes('--check')) {
   const is = await readFile(target, 'utf8').catch(() => '');

@@ -1,77 +1,41 @@
-/** The objects the dashboard reads, by the names that the API document gives them. */
+/**
+ * The objects the dashboard reads, from the API document. That calls every field with a default optional, since a writer
+ * may leave it out; what the server always writes is told to the compiler here.
+ */
+import type { components } from './schema';
 
-export interface ObjectMeta {
-  name: string;
-  namespace?: string;
-  uid?: string;
-  resourceVersion?: string;
-  creationTimestamp?: string;
-  labels?: Record<string, string>;
-}
+type Schemas = components['schemas'];
+/** `T` with the fields `K` always there. */
+type Always<T, K extends keyof T> = Omit<T, K> & { [P in K]-?: NonNullable<T[P]> };
 
-export interface ServicePort {
-  name?: string;
-  protocol?: string;
-  port: number;
-  targetPort?: number | string;
-  nodePort?: number;
-}
+export type ObjectMeta = Always<Schemas['ObjectMeta'], 'name'>;
+type Stored<T extends { metadata?: unknown }> = Omit<T, 'metadata'> & { metadata: ObjectMeta };
 
-export interface Service {
-  metadata: ObjectMeta;
-  spec: {
-    type?: string;
-    clusterIP?: string;
-    clusterIPs?: string[];
-    externalName?: string;
-    selector?: Record<string, string>;
-    ports?: ServicePort[];
-  };
-}
+export type ServicePort = Always<Schemas['ServicePort'], 'port'>;
+export type ServiceSpec = Omit<Schemas['ServiceSpec'], 'ports'> & { ports?: ServicePort[] };
+export type Service = Omit<Stored<Schemas['Service']>, 'spec'> & { spec: ServiceSpec };
 
-export interface Endpoint {
-  addresses: string[];
-  conditions?: { ready?: boolean; serving?: boolean; terminating?: boolean };
-  hostname?: string;
-  nodeName?: string;
-  targetRef?: { kind?: string; namespace?: string; name?: string };
-}
+export type Endpoint = Always<Schemas['Endpoint'], 'addresses'>;
+export type EndpointSlice = Omit<Stored<Schemas['EndpointSlice']>, 'endpoints'> & { endpoints?: Endpoint[] };
 
-export interface EndpointSlice {
-  metadata: ObjectMeta;
-  addressType: string;
-  endpoints: Endpoint[];
-  ports: { name?: string; port?: number; protocol?: string }[];
-}
+export type Node = Stored<Schemas['Node']>;
 
-export interface Node {
-  metadata: ObjectMeta;
-  spec?: { podCIDR?: string; podCIDRs?: string[] };
-  status?: { addresses?: { type: string; address: string }[] };
-}
-
-export interface DeviceState {
-  name: string;
-  index: number;
-  role: string;
-  mode: string;
-  hookLatencyUs: number;
-  error?: string | null;
-}
-
-export interface NodeState {
-  metadata: ObjectMeta;
-  status: {
-    storeId: string;
-    appliedRevision: number;
-    programmingLatencyUs: number;
-    agentVersion: string;
-    startedAt?: string;
-    devices: DeviceState[];
-    services: number;
-    backends: number;
-    counters: Record<string, number>;
-    problems?: string[];
-    connected: boolean;
-  };
-}
+export type DeviceState = Always<
+  Schemas['DeviceState'],
+  'name' | 'index' | 'role' | 'mode' | 'hookLatencyUs'
+>;
+export type NodeStateStatus = Omit<
+  Always<
+    Schemas['NodeStateStatus'],
+    | 'storeId'
+    | 'appliedRevision'
+    | 'programmingLatencyUs'
+    | 'agentVersion'
+    | 'services'
+    | 'backends'
+    | 'counters'
+    | 'connected'
+  >,
+  'devices'
+> & { devices: DeviceState[] };
+export type NodeState = Omit<Stored<Schemas['NodeState']>, 'status'> & { status: NodeStateStatus };

@@ -114,7 +114,7 @@ export class NodeIndex {
     else if (behind > 0) health = 'behind';
     return {
       name,
-      addresses: (node?.status?.addresses ?? []).filter((a) => a.type === 'InternalIP').map((a) => a.address),
+      addresses: (node?.status?.addresses ?? []).flatMap((a) => (a.type === 'InternalIP' && a.address) || []),
       podCidrs: cidrs.filter(Boolean),
       health,
       applied: status?.appliedRevision,

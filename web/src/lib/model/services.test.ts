@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import type { Endpoint, EndpointSlice, Service } from '../api/types';
+import type { Endpoint, EndpointSlice, Service, ServiceSpec } from '../api/types';
 import { ServiceIndex, stateOf, unserved } from './services';
 
 const service = (name: string, spec: Partial<Service['spec']> = {}, namespace = 'default'): Service => ({
@@ -16,7 +16,12 @@ const pod = (
   nodeName: 'node-1',
   targetRef: { kind: 'Workload', namespace: 'default', name },
 });
-const slice = (name: string, of: string, endpoints: Endpoint[], addressType = 'IPv4'): EndpointSlice => ({
+const slice = (
+  name: string,
+  of: string,
+  endpoints: Endpoint[],
+  addressType: EndpointSlice['addressType'] = 'IPv4',
+): EndpointSlice => ({
   metadata: { namespace: 'default', name, labels: { 'kubernetes.io/service-name': of } },
   addressType,
   endpoints,
@@ -122,7 +127,7 @@ describe('ServiceIndex', () => {
     expect(unserved(only(index))).toBe(false);
   });
 
-  it.each([
+  it.each<[string, Partial<ServiceSpec>, string[]]>([
     ['one unnamed port', { ports: [{ port: 80 }] }, ['80/TCP']],
     [
       'another target',
