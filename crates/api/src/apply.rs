@@ -80,10 +80,8 @@ pub fn apply(live: Option<Value>, config: &Value, manager: &str, force: bool) ->
     }
     merge(&mut object, config)?;
     let before: Fields = mine.iter().flat_map(fields_of).collect();
-    // The deepest first, so that a path still leads somewhere when its turn comes.
-    let mut gone: Vec<&Path> = before.difference(&wanted).collect();
-    gone.sort_by_key(|p| std::cmp::Reverse(p.len()));
-    for path in gone {
+    // In order, an item of a list comes before its members and goes with all of them: they are what it is found by.
+    for path in before.difference(&wanted) {
         let kept = owned_by_others.iter().chain(&wanted).any(|o| o.starts_with(path));
         if !kept {
             remove(&mut object, path);
