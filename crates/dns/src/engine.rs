@@ -3,11 +3,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use arc_swap::ArcSwap;
 use hickory_proto::op::{Message, ResponseCode};
 
 use crate::cache::{ForwardError, Key, Outcome, Question, Reply};
-use crate::index::{Found, State};
+use crate::index::Found;
 use crate::metrics::{Counters, Drop, Plugin};
 use crate::wire::{CLASS_IN, HEADER, Name, Query, Request, rcode, rtype};
 use crate::writer::{Limits, Scratch, Transport, Writer, error_reply, header_only, opt, udp_limit};
@@ -46,7 +45,6 @@ pub(crate) struct Pending {
 /// One task's view of the engine, with all it reuses.
 pub(crate) struct Worker {
     engine: Arc<Engine>,
-    reader: arc_swap::Cache<Arc<ArcSwap<State>>, Arc<State>>,
     scratch: Scratch,
     transport: Transport,
     pub(crate) counters: Arc<Counters>,
@@ -54,8 +52,7 @@ pub(crate) struct Worker {
 
 impl Worker {
     pub(crate) fn new(engine: Arc<Engine>, transport: Transport, counters: Arc<Counters>) -> Self {
-        let reader = engine.index.reader();
-        Self { engine, reader, scratch: Scratch::default(), transport, counters }
+        Self { engine, scratch: Scratch::default(), transport, counters }
     }
 
     /// Answers `request` into `out`.
@@ -106,7 +103,8 @@ impl Worker {
             return Answered::Done(Plugin::None, code);
         }
         let mut writer = Writer::new(out, &mut self.scratch, request, query, self.transport, limits);
-        match self.engine.index.resolve(self.reader.load(), &query.name, query.qtype, &mut writer) {
+        let state = self.engine.index.state();
+        match self.engine.index.resolve(&state, &query.name, query.qtype, &mut writer) {
             Found::Done(code) => {
                 writer.finish(code, None);
                 return Answered::Done(Plugin::Kubernetes, code);

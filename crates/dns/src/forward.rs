@@ -2,7 +2,10 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicU64,
+    Ordering::{Relaxed, SeqCst},
+};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -57,6 +60,8 @@ pub struct Forwarder {
     cache: Cache,
     waiting: Mutex<HashMap<Question, Vec<oneshot::Sender<Outcome>>>>,
     slots: Semaphore,
+    /// Counts replacements of the upstreams: an answer of former ones is not kept.
+    generation: AtomicU64,
     metrics: Arc<Metrics>,
     started: Instant,
 }
@@ -69,6 +74,7 @@ impl Forwarder {
             slots: Semaphore::new(options.concurrent.min(Semaphore::MAX_PERMITS)),
             options,
             upstreams: ArcSwap::default(),
+            generation: 0.into(),
             own: ArcSwap::default(),
             waiting: Mutex::default(),
             metrics,
@@ -87,6 +93,7 @@ impl Forwarder {
         let upstreams =
             addresses.into_iter().map(|addr| Arc::new(Upstream { addr, avoid_until: 0.into() })).collect();
         self.upstreams.store(Arc::new(upstreams));
+        self.generation.fetch_add(1, SeqCst);
         self.cache.clear();
     }
 
@@ -128,8 +135,12 @@ impl Forwarder {
                 let lead = Lead { forwarder: self.clone(), question };
                 // Apart from its askers: one that goes away does not take the answer from the others.
                 tokio::spawn(async move {
-                    let outcome = lead.forwarder.ask(&lead.question).await;
-                    lead.forwarder.cache.put(&lead.question.key(), outcome.clone());
+                    let forwarder = &lead.forwarder;
+                    let generation = forwarder.generation.load(SeqCst);
+                    let outcome = forwarder.ask(&lead.question).await;
+                    if forwarder.generation.load(SeqCst) == generation {
+                        forwarder.cache.put(&lead.question.key(), outcome.clone());
+                    }
                     for asker in lead.askers() {
                         // An asker that has gone needs no answer.
                         let _ = asker.send(outcome.clone());

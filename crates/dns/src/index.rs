@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use eastwest_compile::{CompiledService, ServiceKey};
 use eastwest_model::DnsRecord;
 
@@ -71,7 +71,7 @@ pub enum IndexError {
 #[derive(Debug)]
 pub struct Index {
     pub(crate) zones: Zones,
-    state: Arc<ArcSwap<State>>,
+    state: ArcSwap<State>,
     /// Writers take turns; readers never wait.
     writer: Mutex<()>,
 }
@@ -157,7 +157,7 @@ impl Index {
         let IndexOptions { ttl, pods, ns_addresses, .. } = options;
         Ok(Self {
             zones: Zones { names, ttl, pods, ns_addresses },
-            state: Arc::new(ArcSwap::from_pointee(State { serial: now(), ..State::default() })),
+            state: ArcSwap::from_pointee(State { serial: now(), ..State::default() }),
             writer: Mutex::new(()),
         })
     }
@@ -222,13 +222,9 @@ impl Index {
         }
     }
 
-    /// A handle that a worker keeps: reading through it costs one comparison of pointers while nothing changes.
-    pub(crate) fn reader(&self) -> arc_swap::Cache<Arc<ArcSwap<State>>, Arc<State>> {
-        arc_swap::Cache::new(self.state.clone())
-    }
-
-    pub(crate) fn state(&self) -> Arc<State> {
-        self.state.load_full()
+    /// The index as it is now; takes no lock. Not to be kept: a kept one holds on to what has changed since.
+    pub(crate) fn state(&self) -> Guard<Arc<State>> {
+        self.state.load()
     }
 }
 

@@ -143,9 +143,11 @@ impl Server {
             loops.spawn(tcp::accept(tcp, addr, shared.clone(), stop.clone()));
         }
         loops.close();
+        stop.cancelled().await;
+        let end = tokio::time::Instant::now() + shared.options.drain;
         loops.wait().await;
         shared.tasks.close();
-        let drained = tokio::time::timeout(shared.options.drain, shared.tasks.wait()).await;
+        let drained = tokio::time::timeout_at(end, shared.tasks.wait()).await;
         if drained.is_err() {
             tracing::warn!(unanswered = shared.tasks.len(), "stopped with queries still at the upstreams");
         }

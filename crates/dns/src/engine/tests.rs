@@ -204,6 +204,29 @@ fn without_upstreams_the_asker_is_told_why() {
     assert!(response.windows(text.len()).any(|w| w == text), "extended error text");
 }
 
+#[test]
+fn an_answer_allocates_nothing() {
+    let mut udp = worker(Transport::Udp);
+    let mut out = Vec::with_capacity(4096);
+    for (name, rtype) in [
+        (WEB, RecordType::A),
+        (WEB, RecordType::AAAA),
+        (MANY, RecordType::A),
+        ("_http._tcp.web.default.svc.cluster.local.", RecordType::SRV),
+        ("1.0.96.10.in-addr.arpa.", RecordType::PTR),
+        ("nope.default.svc.cluster.local.", RecordType::A),
+        ("www.example.com.cluster.local.", RecordType::A),
+    ] {
+        let request = with_edns(query(name, rtype), 1232, 0, false).to_vec().unwrap();
+        // The first fills what is reused.
+        udp.handle(&request, &mut out);
+        let counted = allocation_counter::measure(|| {
+            udp.handle(&request, &mut out);
+        });
+        assert_eq!(counted.count_total, 0, "{name} {rtype}");
+    }
+}
+
 /// Every response must be one that a strict reader takes, to the right question, within its size.
 fn sound(transport: Transport, request: &[u8]) -> Result<(), TestCaseError> {
     let Some(response) = ask(&mut worker_of(transport), request) else {

@@ -17,6 +17,8 @@ use eastwest_dns::{ForwardOptions, Forwarder, Index, IndexOptions, Metrics, Serv
 use eastwest_model::Protocol;
 use tokio_util::sync::CancellationToken;
 
+mod hickory;
+
 /// Serve a made-up cluster's names.
 #[derive(Parser)]
 struct Args {
@@ -35,6 +37,9 @@ struct Args {
     /// Sockets and tasks for each address; 0: one a core.
     #[arg(long, default_value_t = 0)]
     workers: usize,
+    /// Serve through hickory-server's sockets, to compare; only the cluster's names.
+    #[arg(long)]
+    hickory: bool,
     /// Upstreams; without it names outside cluster.local get SERVFAIL.
     #[arg(long)]
     resolv_conf: Option<PathBuf>,
@@ -84,7 +89,8 @@ fn resident() -> u64 {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    // Nothing per query: hickory-server logs each reply at info.
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing::Level::WARN).init();
     let args = Args::parse();
     if let Some(path) = &args.queries {
         let mut file = std::io::BufWriter::new(std::fs::File::create(path)?);
@@ -105,6 +111,17 @@ async fn main() -> anyhow::Result<()> {
         index.apply(&one.key, Some(&one));
     }
     println!("one Service changed in {:?}", begun.elapsed() / 1000);
+    let stop = CancellationToken::new();
+    let signal = stop.clone();
+    tokio::spawn(async move {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            signal.cancel();
+        }
+    });
+    if args.hickory {
+        println!("serving on {:?} by hickory-server", args.listen);
+        return hickory::serve(&args.listen, index, stop).await;
+    }
     let metrics = Metrics::new();
     let forwarder = Forwarder::new(ForwardOptions::default(), metrics.clone());
     if let Some(path) = args.resolv_conf.clone() {
@@ -116,13 +133,6 @@ async fn main() -> anyhow::Result<()> {
     let options = ServerOptions { workers: args.workers, ..ServerOptions::default() };
     let server = Server::bind(&args.listen, index, forwarder, metrics, options)?;
     println!("serving on {:?}", server.addresses());
-    let stop = CancellationToken::new();
-    let signal = stop.clone();
-    tokio::spawn(async move {
-        if tokio::signal::ctrl_c().await.is_ok() {
-            signal.cancel();
-        }
-    });
     server.run(stop).await;
     Ok(())
 }
