@@ -42,10 +42,25 @@ fn main() -> ExitCode {
     match start(&cli, loaded.settings) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            eprintln!("eastwest-agent: {e:#}");
+            tracing::debug!(error = format!("{e:#}"), "failed");
+            eprintln!("eastwest-agent: {}", shortened(&format!("{e:#}")));
             ExitCode::FAILURE
         }
     }
+}
+
+/// The kernel's verifier explains a refusal in thousands of lines; what it was about stands at both ends.
+fn shortened(text: &str) -> String {
+    const HEAD: usize = 3;
+    const TAIL: usize = 12;
+    let lines: Vec<&str> = text.lines().collect();
+    if lines.len() <= HEAD + TAIL {
+        return text.to_owned();
+    }
+    let left_out = lines.len() - HEAD - TAIL;
+    let note = format!("… {left_out} lines more; --log-level debug shows all …");
+    let (head, tail) = (&lines[..HEAD], &lines[lines.len() - TAIL..]);
+    head.iter().chain([&note.as_str()]).chain(tail).copied().collect::<Vec<_>>().join("\n")
 }
 
 fn start(cli: &Cli, settings: Settings) -> anyhow::Result<()> {

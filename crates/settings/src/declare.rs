@@ -15,6 +15,8 @@ pub struct Key {
     pub list: bool,
     /// Whether the flag stands for `true` without a value.
     pub switch: bool,
+    /// Whether `accepted` lists all values.
+    pub choice: bool,
 }
 
 impl Key {
@@ -79,6 +81,7 @@ macro_rules! settings {
                     accepted: <$ty as $crate::Setting>::accepted,
                     list: <$ty as $crate::Setting>::LIST,
                     switch: <$ty as $crate::Setting>::SWITCH,
+                    choice: <$ty as $crate::Setting>::CHOICE,
                 }, )* ]
             }
             fn build(
@@ -107,6 +110,7 @@ macro_rules! choice {
         $vis enum $name { $( $(#[$vmeta])* $variant, )+ }
 
         impl $crate::Setting for $name {
+            const CHOICE: bool = true;
             fn parse(text: &str) -> ::std::result::Result<Self, ::std::string::String> {
                 match text {
                     $( $word => ::std::result::Result::Ok(Self::$variant), )+

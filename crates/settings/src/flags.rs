@@ -38,6 +38,9 @@ fn arg(key: &Key) -> Arg {
     if help.ends_with('.') {
         help.pop();
     }
+    if key.choice {
+        help.push_str(&format!(" [one of: {}]", (key.accepted)()));
+    }
     if !default.is_empty() {
         help.push_str(&format!(" [default: {default}]"));
     }

@@ -11,6 +11,8 @@ pub trait Setting: Sized {
     const LIST: bool = false;
     /// The flag may stand alone for `true`.
     const SWITCH: bool = false;
+    /// [`accepted`](Self::accepted) lists all values: the help shows them.
+    const CHOICE: bool = false;
     /// Reads the value. The error may add a reason to [`accepted`](Self::accepted), or be empty.
     fn parse(text: &str) -> Result<Self, String>;
     fn show(&self) -> String;
@@ -118,6 +120,7 @@ impl Setting for Duration {
 impl<T: Setting> Setting for Option<T> {
     const LIST: bool = T::LIST;
     const SWITCH: bool = T::SWITCH;
+    const CHOICE: bool = T::CHOICE;
     fn parse(text: &str) -> Result<Self, String> {
         if text.is_empty() { Ok(None) } else { T::parse(text).map(Some) }
     }
