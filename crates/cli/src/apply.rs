@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::args::{To, duration};
 use crate::kinds::{display, name_of, namespace_of};
+use crate::output::say;
 use crate::{manifest, server, wait};
 
 #[derive(clap::Args, Debug)]
@@ -45,7 +46,7 @@ pub async fn run(to: To, args: ApplyArgs) -> Result<ExitCode> {
         match client.apply(&m.object, args.namespace.as_deref(), &options).await {
             Ok(applied) => {
                 let note = if args.dry_run { " (dry run)" } else { "" };
-                println!("{} {}{note}", display(applied.kind, name_of(&applied.object)), applied.outcome);
+                say!("{} {}{note}", display(applied.kind, name_of(&applied.object)), applied.outcome);
                 newest = newest.max(wait::revision_of(&applied.object).unwrap_or_default());
             }
             Err(e) => {

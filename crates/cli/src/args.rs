@@ -3,8 +3,8 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
-use crate::lab::{LabCommand, ServeArgs};
-use crate::{apply, delete, dns, get, status, wait};
+use crate::lab::{AskArgs, LabCommand, ServeArgs};
+use crate::{apply, delete, demo, dns, get, status, wait};
 
 /// Services, DNS and their state on every node of a cluster.
 #[derive(Parser, Debug)]
@@ -44,8 +44,12 @@ pub enum Command {
     Dns(dns::DnsArgs),
     /// Build and use clusters of network namespaces on this machine
     Lab(LabCommand),
+    /// Show in a lab of three nodes what Services do, and check each claim
+    Demo(demo::DemoArgs),
     #[command(hide = true)]
     LabServe(ServeArgs),
+    #[command(hide = true)]
+    LabAsk(AskArgs),
     /// Print a completion script for a shell
     Completion { shell: clap_complete::Shell },
     /// Print the version

@@ -7,6 +7,7 @@ use eastwest_model::Kind;
 
 use crate::args::To;
 use crate::kinds::{display, name_of, namespace_of, objects};
+use crate::output::say;
 use crate::{manifest, server};
 
 #[derive(clap::Args, Debug)]
@@ -49,7 +50,7 @@ pub async fn run(to: To, args: DeleteArgs) -> Result<ExitCode> {
         let namespace = own_namespace.or_else(|| args.namespace.clone());
         let namespace = namespace.as_deref().unwrap_or(client.default_namespace());
         match client.delete(kind, namespace, &name, &WriteOptions::default()).await {
-            Ok(_) => println!("{} deleted", display(kind, &name)),
+            Ok(_) => say!("{} deleted", display(kind, &name)),
             Err(e) if e.is_not_found() && args.ignore_not_found => {}
             Err(e) => {
                 eprintln!("error: {}: {e}", display(kind, &name));

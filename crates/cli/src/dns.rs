@@ -13,6 +13,7 @@ use hickory_proto::op::{Edns, Message, Query, ResponseCode};
 use hickory_proto::rr::{Name, RecordType};
 
 use crate::args::{To, duration};
+use crate::output::say;
 use crate::server;
 
 #[derive(clap::Args, Debug)]
@@ -71,7 +72,7 @@ pub fn run(to: To, args: DnsArgs) -> Result<ExitCode> {
     let mut code = ExitCode::FAILURE;
     for answer in &answers {
         let response = &answer.message;
-        println!(
+        say!(
             ";; {} {} {}: {}, {} answers, {:.1} ms from {server}{}",
             answer.name,
             answer.type_,
@@ -82,7 +83,7 @@ pub fn run(to: To, args: DnsArgs) -> Result<ExitCode> {
             place.as_deref().unwrap_or_default()
         );
         for record in response.answers.iter().chain(&response.authorities) {
-            println!("{record}");
+            say!("{record}");
         }
         if response.metadata.response_code == ResponseCode::NoError && !response.answers.is_empty() {
             code = ExitCode::SUCCESS;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::args::To;
 use crate::kinds::{display, name_of, objects};
-use crate::output::{Format, Table, cell};
+use crate::output::{Format, Table, cell, put, say};
 use crate::server;
 
 #[derive(clap::Args, Debug)]
@@ -143,11 +143,11 @@ fn items(value: &Value) -> Vec<&Value> {
 
 fn print(value: &Value, args: &GetArgs, kind: Kind, with_namespace: bool) -> Result<()> {
     match args.output {
-        Some(Format::Json) => println!("{}", serde_json::to_string_pretty(value)?),
-        Some(Format::Yaml) => print!("{}", serde_yaml_ng::to_string(value)?),
+        Some(Format::Json) => say!("{}", serde_json::to_string_pretty(value)?),
+        Some(Format::Yaml) => put(&serde_yaml_ng::to_string(value)?),
         Some(Format::Name) => {
             for item in items(value) {
-                println!("{}", display(kind, name_of(item)));
+                say!("{}", display(kind, name_of(item)));
             }
         }
         None | Some(Format::Wide) => {
@@ -163,10 +163,10 @@ fn print(value: &Value, args: &GetArgs, kind: Kind, with_namespace: bool) -> Res
             }
             if args.no_headers {
                 let widths = table.widths();
-                print!("{}", table.rows_as(&widths));
+                put(&table.rows_as(&widths));
             } else {
                 table.head.iter_mut().for_each(|h| *h = h.to_uppercase());
-                print!("{table}");
+                put(&table.to_string());
             }
         }
     }
@@ -236,7 +236,7 @@ async fn watch(
                 } else {
                     object["columnDefinitions"] = columns.clone();
                 }
-                print!("{}", table(&object, args, with_namespace)?.rows_as(&widths));
+                put(&table(&object, args, with_namespace)?.rows_as(&widths));
             } else {
                 print(&object, args, kind, false)?;
             }

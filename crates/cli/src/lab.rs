@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 use std::os::unix::process::CommandExt;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::interrupt::TakesDown;
+use crate::output::{put, say};
 use anyhow::{Context, Result, anyhow, bail};
 use clap::{ArgGroup, Subcommand, ValueEnum};
-use eastwest_lab::{Lab, Nic, Options, PodName, PodSpec, Role, Status, serve};
+use eastwest_lab::{Families, Family, Lab, Nic, Options, PodName, PodSpec, Role, Status, ask, serve};
 
 #[derive(clap::Args, Debug)]
 pub struct LabCommand {
@@ -161,6 +164,51 @@ pub fn serve(args: ServeArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+#[derive(clap::Args, Debug)]
+pub struct AskArgs {
+    #[arg(long)]
+    host: String,
+    #[arg(long)]
+    port: u16,
+    #[arg(long, value_name = "ipv4|ipv6")]
+    family: Option<Family>,
+    /// Without it: until standard input ends
+    #[arg(long, default_value_t = 0)]
+    count: u64,
+    #[arg(long, default_value = "0ms", value_parser = crate::args::duration)]
+    pause: std::time::Duration,
+    #[arg(long)]
+    hold: bool,
+}
+
+/// A client inside the lab; prints what it saw as JSON.
+pub fn ask(args: AskArgs) -> Result<ExitCode> {
+    let family = match args.family {
+        None | Some(Family::Dual) => None,
+        Some(Family::Ipv4) => Some(Families::V4),
+        Some(Family::Ipv6) => Some(Families::V6),
+    };
+    let ask = ask::Ask {
+        host: args.host,
+        port: args.port,
+        family,
+        count: args.count,
+        pause: args.pause,
+        hold: args.hold,
+    };
+    static STOP: AtomicBool = AtomicBool::new(false);
+    if args.count == 0 {
+        std::thread::spawn(|| {
+            // An error ends it as the end of the input does.
+            let _end = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+            STOP.store(true, Ordering::Relaxed);
+        });
+    }
+    let report = ask::run(&ask, &STOP).with_context(|| format!("ask {}:{}", ask.host, ask.port))?;
+    say!("{}", serde_json::to_string(&report)?);
+    Ok(ExitCode::SUCCESS)
+}
+
 /// The lab meant when none is named.
 pub fn the_one() -> Option<String> {
     let mut labs = eastwest_lab::list();
@@ -175,13 +223,13 @@ pub fn run(command: LabCommand) -> Result<ExitCode> {
         Action::Up(up) => return self::up(given.unwrap_or_else(|| "lab".into()), up),
         Action::Down { all: true } => {
             for lab in eastwest_lab::down_all()? {
-                println!("lab {lab} is down");
+                say!("lab {lab} is down");
             }
         }
         Action::Down { all: false } => {
             let name = name();
             let word = if eastwest_lab::down(&name)? { "is down" } else { "was not up" };
-            println!("lab {name} {word}");
+            say!("lab {name} {word}");
         }
         Action::Run(run) => self::run_pod(&open()?, run)?,
         Action::Exec { target, command } => {
@@ -196,7 +244,7 @@ pub fn run(command: LabCommand) -> Result<ExitCode> {
             let lab = open()?;
             for pod in pods {
                 lab.remove_pod(&pod.parse()?)?;
-                println!("pod {pod} removed");
+                say!("pod {pod} removed");
             }
         }
         Action::Ready { pods } => set_ready(&open()?, &pods, true)?,
@@ -210,16 +258,16 @@ pub fn run(command: LabCommand) -> Result<ExitCode> {
         Action::Link { state, node } => {
             let up = matches!(state, UpDown::Up);
             open()?.link(&node, up)?;
-            println!("link of {node} {}", if up { "up" } else { "down" });
+            say!("link of {node} {}", if up { "up" } else { "down" });
         }
         Action::Status { output } => {
             let status = open()?.status()?;
             match output {
-                Some(Format::Json) => println!("{}", serde_json::to_string_pretty(&status)?),
-                None => print!("{}", describe(&status)),
+                Some(Format::Json) => say!("{}", serde_json::to_string_pretty(&status)?),
+                None => put(&describe(&status)),
             }
         }
-        Action::Kubeconfig => println!("{}", open()?.kubeconfig().display()),
+        Action::Kubeconfig => say!("{}", open()?.kubeconfig().display()),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -235,10 +283,12 @@ fn up(name: String, args: UpArgs) -> Result<ExitCode> {
         nic: args.nic,
         bare: args.bare,
     };
+    let interrupt = TakesDown::lab(&options.name)?;
     let mut lab = Lab::up(options)?;
     lab.keep();
+    drop(interrupt);
     let o = lab.state()?.options;
-    println!(
+    say!(
         "lab {} is up in {:.1} s: {} nodes, network {}, {}",
         lab.name(),
         started.elapsed().as_secs_f64(),
@@ -247,9 +297,9 @@ fn up(name: String, args: UpArgs) -> Result<ExitCode> {
         o.family
     );
     if !o.bare {
-        println!("kubeconfig {}", lab.kubeconfig().display());
+        say!("kubeconfig {}", lab.kubeconfig().display());
     }
-    println!("logs       {}", lab.logs().display());
+    say!("logs       {}", lab.logs().display());
     Ok(ExitCode::SUCCESS)
 }
 
@@ -277,14 +327,14 @@ fn run_pod(lab: &Lab, args: RunArgs) -> Result<()> {
     };
     let pod = lab.run_pod(&spec)?;
     let addresses: Vec<_> = pod.addresses.iter().map(ToString::to_string).collect();
-    println!("pod {} on {}: {}", spec.name, spec.node, addresses.join(" "));
+    say!("pod {} on {}: {}", spec.name, spec.node, addresses.join(" "));
     Ok(())
 }
 
 fn set_ready(lab: &Lab, pods: &[String], ready: bool) -> Result<()> {
     for pod in pods {
         lab.set_ready(&pod.parse()?, ready)?;
-        println!("pod {pod} {}", if ready { "ready" } else { "not ready" });
+        say!("pod {pod} {}", if ready { "ready" } else { "not ready" });
     }
     Ok(())
 }
@@ -303,7 +353,7 @@ fn each(
     };
     for role in roles {
         f(lab, &role)?;
-        println!("{role} {done}");
+        say!("{role} {done}");
     }
     Ok(())
 }

@@ -4,8 +4,10 @@
 mod apply;
 mod args;
 mod delete;
+mod demo;
 mod dns;
 mod get;
+mod interrupt;
 mod kinds;
 mod lab;
 mod manifest;
@@ -20,6 +22,7 @@ use anyhow::Result;
 use clap::{CommandFactory, Parser};
 
 use args::{Args, Command};
+use output::{put, say};
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -42,7 +45,9 @@ fn run(args: Args) -> Result<ExitCode> {
     let to = args.to;
     match args.command {
         Command::Lab(command) => lab::run(command),
+        Command::Demo(args) => demo::run(args),
         Command::LabServe(serve) => lab::serve(serve),
+        Command::LabAsk(ask) => lab::ask(ask),
         Command::Apply(args) => block_on(apply::run(to, args)),
         Command::Get(args) => block_on(get::run(to, args)),
         Command::Delete(args) => block_on(delete::run(to, args)),
@@ -50,11 +55,13 @@ fn run(args: Args) -> Result<ExitCode> {
         Command::Status(args) => block_on(status::run(to, args)),
         Command::Dns(args) => dns::run(to, args),
         Command::Version => {
-            println!("eastwest {}", env!("CARGO_PKG_VERSION"));
+            say!("eastwest {}", env!("CARGO_PKG_VERSION"));
             Ok(ExitCode::SUCCESS)
         }
         Command::Completion { shell } => {
-            clap_complete::generate(shell, &mut Args::command(), "eastwest", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Args::command(), "eastwest", &mut script);
+            put(&String::from_utf8_lossy(&script));
             Ok(ExitCode::SUCCESS)
         }
     }

@@ -1,7 +1,23 @@
 //! How objects are printed.
 
+use std::io::Write;
+
 use clap::ValueEnum;
 use serde_json::Value;
+
+/// Writes to standard output. A reader that has enough (`| head`) ends the program, as the shell's own tools end.
+pub fn put(text: &str) {
+    let mut out = std::io::stdout().lock();
+    if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
+        std::process::exit(1);
+    }
+}
+
+/// One line to standard output.
+macro_rules! say {
+    ($($arg:tt)*) => { $crate::output::put(&format!("{}\n", format_args!($($arg)*))) };
+}
+pub(crate) use say;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {

@@ -8,7 +8,7 @@ use eastwest_model::{DeviceState, List, Node, NodeState};
 use serde_json::json;
 
 use crate::args::To;
-use crate::output::Table;
+use crate::output::{Table, put, say};
 use crate::server;
 
 #[derive(clap::Args, Debug)]
@@ -30,11 +30,11 @@ pub async fn run(to: To, args: StatusArgs) -> Result<ExitCode> {
         Some(Format::Json) => {
             let revision = &nodes.metadata.resource_version;
             let status = json!({"server": client.server(), "revision": revision, "nodes": states});
-            println!("{}", serde_json::to_string_pretty(&status)?);
+            say!("{}", serde_json::to_string_pretty(&status)?);
         }
         None => {
-            println!("controller {} at revision {}", client.server(), nodes.metadata.resource_version);
-            print!("{}", describe(&nodes, &states));
+            say!("controller {} at revision {}", client.server(), nodes.metadata.resource_version);
+            put(&describe(&nodes, &states));
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use crate::args::{To, duration};
 use crate::kinds::{display, objects};
+use crate::output::say;
 use crate::server;
 
 #[derive(clap::Args, Debug)]
@@ -65,7 +66,7 @@ pub async fn run(to: To, args: WaitArgs) -> Result<ExitCode> {
         let all = client.list::<Node>(None, &ListOptions::default()).await?;
         let revision = all.metadata.resource_version.parse().context("revision of the server")?;
         programmed(&client, revision, args.timeout).await?;
-        println!("revision {revision} programmed on every node");
+        say!("revision {revision} programmed on every node");
         return Ok(ExitCode::SUCCESS);
     }
     let namespace = args.namespace.as_deref().unwrap_or(client.default_namespace());
@@ -78,7 +79,7 @@ pub async fn run(to: To, args: WaitArgs) -> Result<ExitCode> {
                 let object = get().await?;
                 let revision = revision_of(&object).context("its resourceVersion is no revision")?;
                 programmed(&client, revision, deadline.saturating_duration_since(Instant::now())).await?;
-                println!("{shown} programmed");
+                say!("{shown} programmed");
             }
             What::Delete => {
                 until(deadline, &shown, async || match get().await {
@@ -87,11 +88,11 @@ pub async fn run(to: To, args: WaitArgs) -> Result<ExitCode> {
                     Ok(_) => Ok(Some("is still there".into())),
                 })
                 .await?;
-                println!("{shown} is gone");
+                say!("{shown} is gone");
             }
             What::Condition { type_, status } => {
                 until(deadline, &shown, async || Ok(lacks(&get().await?, type_, status))).await?;
-                println!("{shown} condition met");
+                say!("{shown} condition met");
             }
         }
     }

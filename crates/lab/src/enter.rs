@@ -12,6 +12,7 @@ use std::process::Command;
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::signal::SigSet;
 
 use crate::Error;
 use crate::error::Doing;
@@ -74,6 +75,8 @@ impl Enter {
     }
 
     fn enter(&self) -> io::Result<()> {
+        // The caller may have blocked signals for itself; a process that is to be stopped must hear them.
+        SigSet::empty().thread_set_mask()?;
         if self.detach {
             nix::unistd::setsid()?;
         }

@@ -10,6 +10,7 @@
 //! binaries by name and the API by its paths, nothing of how they work inside.
 
 mod api;
+pub mod ask;
 mod cgroup;
 mod command;
 mod control;

@@ -1,0 +1,65 @@
+//! Ctrl-C while a lab belongs to this program.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// As long as this lives, SIGINT, SIGTERM and SIGHUP take the lab down before they end the program.
+pub struct TakesDown {
+    armed: Arc<AtomicBool>,
+}
+
+impl TakesDown {
+    /// The lab must not be up yet: one that somebody else made is not for us to take down.
+    pub fn lab(name: &str) -> Result<Self> {
+        if eastwest_lab::list().iter().any(|up| up == name) {
+            return Err(eastwest_lab::Error::Exists(name.to_owned()).into());
+        }
+        let armed = Arc::new(AtomicBool::new(true));
+        let (name, still) = (name.to_owned(), armed.clone());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (set, ready) = std::sync::mpsc::channel();
+        std::thread::Builder::new().name("interrupt".into()).spawn(move || {
+            runtime.block_on(async {
+                let (interrupt, terminate, hangup) = match handlers() {
+                    Ok(handlers) => handlers,
+                    Err(e) => return set.send(Err(e)).unwrap_or(()),
+                };
+                let (mut interrupt, mut terminate, mut hangup) = (interrupt, terminate, hangup);
+                // The receiver waits for this and for nothing else.
+                let _waiting = set.send(Ok(()));
+                loop {
+                    let number = tokio::select! {
+                        _ = interrupt.recv() => 2,
+                        _ = terminate.recv() => 15,
+                        _ = hangup.recv() => 1,
+                    };
+                    if still.load(Ordering::Relaxed) {
+                        eprintln!("\ninterrupted: taking lab {name} down");
+                        if let Err(e) = eastwest_lab::down(&name) {
+                            eprintln!("error: {e}");
+                        }
+                    }
+                    // As a shell reports a program that a signal has ended.
+                    std::process::exit(128 + number);
+                }
+            });
+        })?;
+        ready.recv().context("start of the signal thread")?.context("signal handlers")?;
+        Ok(Self { armed })
+    }
+}
+
+type Handlers = (tokio::signal::unix::Signal, tokio::signal::unix::Signal, tokio::signal::unix::Signal);
+
+fn handlers() -> std::io::Result<Handlers> {
+    Ok((signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?))
+}
+
+impl Drop for TakesDown {
+    fn drop(&mut self) {
+        self.armed.store(false, Ordering::Relaxed);
+    }
+}
