@@ -57,7 +57,7 @@ binaries: bpf web
 	$(CARGO) build --locked $(if $(RELEASE),--release) $(BINARIES)
 
 .PHONY: demo
-demo: setup-build setup-lab binaries ## a cluster in network namespaces, step by step (ARGS=--keep leaves it up)
+demo: setup-build setup-lab binaries ## a cluster in network namespaces, step by step (ARGS=--keep leaves it up, RELEASE=1 with release binaries)
 	$(call say,demo: three nodes in network namespaces of their own; nothing of this machine is touched)
 	$(AS_ROOT) env EASTWEST_BIN_DIR=$(BIN_DIR) demo/run $(ARGS)
 
@@ -92,9 +92,10 @@ image: build ## a container image of the three binaries, from scratch: target/im
 	scripts/image $(TARGET_DIR)/release
 
 .PHONY: bench
-bench: setup-lab build ## measures, on release binaries: target/bench/*.json and a table
+bench: setup-lab build ## measures, on release binaries: target/bench/*.json and a table (ARGS=--quick to try it)
 	$(call say,benchmarks; each ratio is taken within one run)
-	$(AS_ROOT) env EASTWEST_BIN_DIR=$(TARGET_DIR)/release CARGO_TARGET_DIR=$(TARGET_DIR) benches/run $(ARGS)
+	$(CARGO) build --release --locked -p eastwest-bench
+	$(AS_ROOT) env EASTWEST_BIN_DIR=$(TARGET_DIR)/release $(TARGET_DIR)/release/eastwest-bench --out $(TARGET_DIR)/bench $(ARGS)
 
 .PHONY: lint
 lint: setup-build setup-lint bpf web ## rustfmt, clippy with warnings denied, cargo-deny, svelte-check, shell syntax
