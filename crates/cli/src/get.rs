@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, Method, header};
 use serde_json::{Value, json};
 
 use crate::args::To;
-use crate::kinds::{display, name_of, objects};
+use crate::kinds::{display, kind, name_of, objects};
 use crate::output::{Format, Table, cell, put, say};
 use crate::server;
 
@@ -38,6 +38,11 @@ pub struct GetArgs {
 const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
 
 pub async fn run(to: To, args: GetArgs) -> Result<ExitCode> {
+    if let [several] = args.objects.as_slice()
+        && several.contains(',')
+    {
+        return get_kinds(to, several, &args).await;
+    }
     let (named, of_kind) = objects(&args.objects)?;
     if args.all_namespaces && !named.is_empty() {
         bail!("an object has one namespace: leave out -A, or the name");
@@ -72,6 +77,25 @@ pub async fn run(to: To, args: GetArgs) -> Result<ExitCode> {
             }
             return get_several(&client, several, namespace, &args).await;
         }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `TYPE,TYPE`: a table each.
+async fn get_kinds(to: To, kinds: &str, args: &GetArgs) -> Result<ExitCode> {
+    let kinds = kinds.split(',').map(kind).collect::<Result<Vec<_>>>()?;
+    if args.watch || matches!(args.output, Some(Format::Json | Format::Yaml)) {
+        bail!("several types at once are shown as tables or names, and not watched");
+    }
+    let client = server::connect(&to).await?;
+    let namespace =
+        (!args.all_namespaces).then(|| args.namespace.as_deref().unwrap_or(client.default_namespace()));
+    for (i, kind) in kinds.into_iter().enumerate() {
+        if i > 0 && args.output != Some(Format::Name) {
+            say!();
+        }
+        let list = fetch(&client, &path(kind, namespace, None), &query(args), args).await?;
+        print(&list, args, kind, args.all_namespaces && kind.namespaced())?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -23,28 +23,31 @@ impl TakesDown {
         let (set, ready) = std::sync::mpsc::channel();
         std::thread::Builder::new().name("interrupt".into()).spawn(move || {
             runtime.block_on(async {
-                let (interrupt, terminate, hangup) = match handlers() {
-                    Ok(handlers) => handlers,
-                    Err(e) => return set.send(Err(e)).unwrap_or(()),
-                };
-                let (mut interrupt, mut terminate, mut hangup) = (interrupt, terminate, hangup);
+                let handlers = handlers();
                 // The receiver waits for this and for nothing else.
-                let _waiting = set.send(Ok(()));
-                loop {
-                    let number = tokio::select! {
-                        _ = interrupt.recv() => 2,
-                        _ = terminate.recv() => 15,
-                        _ = hangup.recv() => 1,
-                    };
-                    if still.load(Ordering::Relaxed) {
-                        eprintln!("\ninterrupted: taking lab {name} down");
-                        if let Err(e) = eastwest_lab::down(&name) {
-                            eprintln!("error: {e}");
-                        }
+                let (mut interrupt, mut terminate, mut hangup) = match handlers {
+                    Ok(handlers) => {
+                        let _waiting = set.send(Ok(()));
+                        handlers
                     }
-                    // As a shell reports a program that a signal has ended.
-                    std::process::exit(128 + number);
+                    Err(e) => {
+                        let _waiting = set.send(Err(e));
+                        return;
+                    }
+                };
+                let number = tokio::select! {
+                    _ = interrupt.recv() => 2,
+                    _ = terminate.recv() => 15,
+                    _ = hangup.recv() => 1,
+                };
+                if still.load(Ordering::Relaxed) {
+                    eprintln!("\ninterrupted: taking lab {name} down");
+                    if let Err(e) = eastwest_lab::down(&name) {
+                        eprintln!("error: {e}");
+                    }
                 }
+                // As a shell reports a program that a signal has ended.
+                std::process::exit(128 + number);
             });
         })?;
         ready.recv().context("start of the signal thread")?.context("signal handlers")?;

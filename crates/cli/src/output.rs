@@ -15,6 +15,7 @@ pub fn put(text: &str) {
 
 /// One line to standard output.
 macro_rules! say {
+    () => { $crate::output::put("\n") };
     ($($arg:tt)*) => { $crate::output::put(&format!("{}\n", format_args!($($arg)*))) };
 }
 pub(crate) use say;

@@ -47,27 +47,27 @@ pub fn cluster(lab: &Lab, took: Duration) -> Result<Vec<String>> {
     Ok(lines)
 }
 
-/// Name, node, labels, Service that names it.
-const PODS: [(&str, &str, &[(&str, &str)], Option<&str>); 6] = [
-    ("web-1", "node-1", &[("app", "web"), ("version", "v1")], None),
-    ("web-2", "node-2", &[("app", "web"), ("version", "v1")], None),
-    ("web-3", "node-3", &[("app", "web"), ("version", "v2")], None),
-    ("db-0", "node-2", &[("app", "db")], Some("db")),
-    ("db-1", "node-3", &[("app", "db")], Some("db")),
-    (CLIENT, "node-1", &[("app", "client")], None),
+/// Name, node, label `app`, label `version`. Those of `db` get names of their own from it.
+const PODS: [(&str, &str, &str, Option<&str>); 6] = [
+    ("web-1", "node-1", "web", Some("v1")),
+    ("web-2", "node-2", "web", Some("v1")),
+    ("web-3", "node-3", "web", Some("v2")),
+    ("db-0", "node-2", "db", None),
+    ("db-1", "node-3", "db", None),
+    (CLIENT, "node-1", "client", None),
 ];
 
 fn pods(lab: &Lab) -> Result<Vec<String>> {
     let mut lines = Vec::new();
-    for (name, node, labels, subdomain) in PODS {
-        let mut spec = PodSpec::new(name, node)?;
-        for (key, value) in labels {
-            spec = spec.label(key, value);
+    for (name, node, app, version) in PODS {
+        let mut spec = PodSpec::new(name, node)?.label("app", app);
+        if let Some(version) = version {
+            spec = spec.label("version", version);
         }
-        spec.subdomain = subdomain.map(str::to_owned);
+        spec.subdomain = (app == "db").then(|| app.to_owned());
         let pod = lab.run_pod(&spec)?;
         let addresses: Vec<_> = pod.addresses.iter().map(IpAddr::to_string).collect();
-        let version = spec.labels.get("version").map(|v| format!(" {v}")).unwrap_or_default();
+        let version = version.map(|v| format!(" {v}")).unwrap_or_default();
         lines.push(format!("{name}{version} on {node}: {}", addresses.join(" and ")));
     }
     let mut host = PodSpec::new(HOST_CLIENT, "node-2")?;
