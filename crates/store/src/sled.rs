@@ -1,5 +1,9 @@
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use eastwest_model::{Kind, Revision};
@@ -13,6 +17,10 @@ const FORMAT: u32 = 1;
 /// sled's page cache. We read everything once at start and never again.
 const CACHE_BYTES: u64 = 32 << 20;
 
+/// sled puts what is larger than a quarter of this into files of their own, and a page holds up to 17 objects: with 4 MiB
+/// that is left to objects of megabytes. Fixed when the store is made.
+const SEGMENT_BYTES: usize = 4 << 20;
+
 const META_FORMAT: &[u8] = b"m\0format";
 const META_ID: &[u8] = b"m\0id";
 const META_HEAD: &[u8] = b"m\0head";
@@ -20,10 +28,63 @@ const META_HEAD: &[u8] = b"m\0head";
 const OBJECT: &[u8] = b"o\0";
 
 /// A sled database in a directory of its own. One process may have it open.
+///
+/// On Linux sled's own flush ends with `sync_file_range`, which leaves the file's size and the disk's cache alone: enough
+/// for a crash of the process, not for one of the machine. So each flush here is followed by what makes it last.
 #[derive(Debug)]
 pub struct Sled {
     path: PathBuf,
     db: ::sled::Db,
+    files: Files,
+}
+
+/// The files behind the database, for syncing them.
+#[derive(Debug)]
+struct Files {
+    log: File,
+    blobs: PathBuf,
+    /// When the directory of large values last changed, and what was in it.
+    blobs_changed: Option<SystemTime>,
+    synced: BTreeSet<OsString>,
+}
+
+impl Files {
+    fn open(path: &Path) -> std::io::Result<Self> {
+        let this = Self {
+            log: File::open(path.join("db"))?,
+            blobs: path.join("blobs"),
+            blobs_changed: None,
+            synced: BTreeSet::new(),
+        };
+        for dir in [Some(path), path.parent()].into_iter().flatten() {
+            if !dir.as_os_str().is_empty() {
+                File::open(dir)?.sync_all()?;
+            }
+        }
+        Ok(this)
+    }
+
+    fn sync(&mut self) -> std::io::Result<()> {
+        let changed = std::fs::metadata(&self.blobs)?.modified().ok();
+        if changed.is_none() || changed != self.blobs_changed {
+            let mut there = BTreeSet::new();
+            for entry in std::fs::read_dir(&self.blobs)? {
+                let name = entry?.file_name();
+                if !self.synced.contains(&name) {
+                    match File::open(self.blobs.join(&name)) {
+                        Ok(file) => file.sync_all()?,
+                        // sled removes what it no longer needs.
+                        Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
+                        Err(e) => return Err(e),
+                    }
+                }
+                there.insert(name);
+            }
+            File::open(&self.blobs)?.sync_all()?;
+            (self.synced, self.blobs_changed) = (there, changed);
+        }
+        self.log.sync_data()
+    }
 }
 
 impl Sled {
@@ -32,6 +93,7 @@ impl Sled {
         let config = ::sled::Config::new()
             .path(path)
             .cache_capacity(CACHE_BYTES)
+            .segment_size(SEGMENT_BYTES)
             // Every batch is flushed by us before it is acknowledged; a timer would only add writes.
             .flush_every_ms(None);
         // sled panics on some kinds of damage.
@@ -40,7 +102,8 @@ impl Sled {
             Ok(Err(e)) => return Err(refuse(path, &e.to_string())),
             Err(panic) => return Err(refuse(path, &panic_text(&*panic))),
         };
-        Ok(Self { path: path.to_owned(), db })
+        let files = Files::open(path).map_err(|e| refuse(path, &e.to_string()))?;
+        Ok(Self { path: path.to_owned(), db, files })
     }
 
     fn read_all(&self) -> Result<Loaded, Error> {
@@ -120,7 +183,7 @@ impl Disk for Sled {
         batch.insert(META_HEAD, &head.0.to_be_bytes());
         let write = || self.db.apply_batch(batch).and_then(|()| self.db.flush());
         match catch_unwind(AssertUnwindSafe(write)) {
-            Ok(Ok(_)) => Ok(()),
+            Ok(Ok(_)) => self.files.sync().map_err(|e| Error::Write(e.to_string())),
             Ok(Err(e)) => Err(Error::Write(e.to_string())),
             Err(panic) => Err(Error::Write(panic_text(&*panic))),
         }
