@@ -21,3 +21,4 @@ pub mod report;
 pub mod run;
 pub mod settings;
 pub mod snapshot;
+pub mod worker;

@@ -9,17 +9,16 @@ use eastwest_client::sync::{Machine, Position};
 use eastwest_client::{Client, Follow, Following, Received, follow};
 use eastwest_compile::Context;
 use eastwest_dataplane::devices::{DeviceOptions, Follower, NicMode, PodHook as Hook};
-use eastwest_dataplane::{Capacities, Dataplane, EbpfDataplane, Level, Options, Programs};
+use eastwest_dataplane::{Capacities, EbpfDataplane, Options, Programs};
 use eastwest_dns::{ForwardOptions, Forwarder, Index, IndexOptions, follow_resolv_conf, load_resolv_conf};
 use eastwest_model::DeviceState;
 use prometheus_client::registry::Registry;
-use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinHandle;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
-use crate::core::{Core, Status};
+use crate::core::Core;
 use crate::dns::{Dns, keep_addresses};
 use crate::health::{self, Health};
 use crate::http;
@@ -29,14 +28,10 @@ use crate::problems::Problems;
 use crate::report;
 use crate::settings::{Nic, PodHook, Settings};
 use crate::snapshot::Snapshots;
+use crate::worker::{Worker, levels_of};
 
 /// Events that wait for the core; beyond that the stream waits, and the controller with it.
 const QUEUE: usize = 4096;
-/// Events programmed together.
-const BATCH: usize = 1024;
-/// Shortest time between two snapshots.
-const SNAPSHOT: Duration = Duration::from_secs(3);
-const TICK: Duration = Duration::from_secs(1);
 const RETRY: Duration = Duration::from_secs(5);
 /// Time for everything to end.
 const STOP: Duration = Duration::from_secs(5);
@@ -199,7 +194,7 @@ pub async fn run(settings: Settings, reload: impl Fn()) -> anyhow::Result<()> {
         tasks.spawn(http::serve(name, address, router, problems.clone(), stop.clone()));
     }
 
-    let core_thread = CoreThread {
+    let worker = Worker {
         core,
         received,
         status: status_tx,
@@ -210,7 +205,7 @@ pub async fn run(settings: Settings, reload: impl Fn()) -> anyhow::Result<()> {
         problems: problems.clone(),
         stop: stop.clone(),
     };
-    let mut core_done = core_thread.start()?;
+    let mut core_done = worker.start()?;
     tasks.spawn(controller(settings.kubeconfig.clone(), held, events, following_tx, sources, stop.clone()));
     tasks.close();
 
@@ -319,111 +314,6 @@ async fn follow_devices(
             () = tokio::time::sleep(RETRY) => {}
             () = stop.cancelled() => return,
         }
-    }
-}
-
-/// The core on a thread of its own: it makes system calls, and DNS shall not wait for them.
-struct CoreThread<D: Dataplane> {
-    core: Core<D>,
-    received: mpsc::Receiver<Received>,
-    status: watch::Sender<Status>,
-    levels: watch::Sender<Vec<(&'static str, Level)>>,
-    snapshots: Snapshots,
-    metrics: Arc<SyncMetrics>,
-    health: Arc<Health>,
-    problems: Problems,
-    stop: CancellationToken,
-}
-
-fn levels_of<D: Dataplane>(core: &Core<D>) -> Vec<(&'static str, Level)> {
-    let stats = core.stats();
-    vec![
-        ("frontends4", stats.frontends4),
-        ("frontends6", stats.frontends6),
-        ("backends", stats.backends),
-        ("endpoints4", stats.endpoints4),
-        ("endpoints6", stats.endpoints6),
-        ("slots", stats.slots),
-    ]
-}
-
-impl<D: Dataplane + 'static> CoreThread<D> {
-    /// The receiver hears of the end, whatever kind of end it is.
-    fn start(self) -> anyhow::Result<oneshot::Receiver<()>> {
-        let (done, ended) = oneshot::channel::<()>();
-        let runtime = tokio::runtime::Handle::current();
-        let body = move || {
-            let _done = done;
-            runtime.block_on(self.run());
-        };
-        std::thread::Builder::new().name("core".into()).spawn(body).context("core thread")?;
-        Ok(ended)
-    }
-
-    async fn run(mut self) {
-        let mut tick = tokio::time::interval(TICK);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut batch = Vec::with_capacity(BATCH);
-        let mut saving: Option<JoinHandle<std::io::Result<()>>> = None;
-        let mut saved: Option<Instant> = None;
-        let mut open = true;
-        loop {
-            tokio::select! {
-                biased;
-                () = self.stop.cancelled() => break,
-                count = self.received.recv_many(&mut batch, BATCH), if open => {
-                    open = count > 0;
-                    self.metrics.received();
-                    self.health.busy();
-                    self.core.batch(batch.drain(..));
-                    self.health.idle();
-                }
-                _ = tick.tick() => {
-                    self.health.busy();
-                    self.core.tick();
-                    self.health.idle();
-                    self.levels.send_replace(levels_of(&self.core));
-                }
-            }
-            let status = self.core.status();
-            self.status.send_if_modified(|old| {
-                let changed = *old != status;
-                *old = status;
-                changed
-            });
-            if let Some(finished) = saving.take_if(|s| s.is_finished()) {
-                self.saved(finished.await);
-            }
-            if saving.is_none()
-                && saved.is_none_or(|at| at.elapsed() >= SNAPSHOT)
-                && let Some(snapshot) = self.core.take_snapshot()
-            {
-                let snapshots = self.snapshots.clone();
-                saving = Some(tokio::task::spawn_blocking(move || snapshots.write(&snapshot)));
-                saved = Some(Instant::now());
-            }
-        }
-        if let Some(finishing) = saving {
-            self.saved(finishing.await);
-        }
-        if let Some(snapshot) = self.core.take_snapshot()
-            && let Err(e) = self.snapshots.write(&snapshot)
-        {
-            error!(error = %e, "the last snapshot was not written");
-        }
-    }
-
-    fn saved(&mut self, result: Result<std::io::Result<()>, tokio::task::JoinError>) {
-        let problem = match result {
-            Ok(Ok(())) => None,
-            Ok(Err(e)) => Some(e.to_string()),
-            Err(e) => Some(e.to_string()),
-        };
-        if problem.is_some() {
-            self.core.snapshot_failed();
-        }
-        let path = self.snapshots.path();
-        self.problems.set("snapshot", problem.map(|e| format!("{}: {e}", path.display())));
     }
 }
 

@@ -1,0 +1,129 @@
+//! Runs the core: events in, status and snapshots out.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use eastwest_client::Received;
+use eastwest_dataplane::{Dataplane, Level};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tracing::error;
+
+use crate::core::{Core, Status};
+use crate::health::Health;
+use crate::metrics::SyncMetrics;
+use crate::problems::Problems;
+use crate::snapshot::Snapshots;
+
+/// Events programmed together.
+const BATCH: usize = 1024;
+/// Shortest time between two snapshots.
+const SNAPSHOT: Duration = Duration::from_secs(3);
+const TICK: Duration = Duration::from_secs(1);
+
+/// The core on a thread of its own: it makes system calls, and DNS shall not wait for them.
+pub struct Worker<D: Dataplane> {
+    pub core: Core<D>,
+    pub received: mpsc::Receiver<Received>,
+    pub status: watch::Sender<Status>,
+    pub levels: watch::Sender<Vec<(&'static str, Level)>>,
+    pub snapshots: Snapshots,
+    pub metrics: Arc<SyncMetrics>,
+    pub health: Arc<Health>,
+    pub problems: Problems,
+    pub stop: CancellationToken,
+}
+
+/// Fill levels by the tables' names in metrics.
+pub fn levels_of<D: Dataplane>(core: &Core<D>) -> Vec<(&'static str, Level)> {
+    let stats = core.stats();
+    vec![
+        ("frontends4", stats.frontends4),
+        ("frontends6", stats.frontends6),
+        ("backends", stats.backends),
+        ("endpoints4", stats.endpoints4),
+        ("endpoints6", stats.endpoints6),
+        ("slots", stats.slots),
+    ]
+}
+
+impl<D: Dataplane + 'static> Worker<D> {
+    /// The receiver hears of the end, whatever kind of end it is. Must be called within a tokio runtime.
+    pub fn start(self) -> std::io::Result<oneshot::Receiver<()>> {
+        let (done, ended) = oneshot::channel::<()>();
+        let runtime = tokio::runtime::Handle::current();
+        let body = move || {
+            let _done = done;
+            runtime.block_on(self.run());
+        };
+        std::thread::Builder::new().name("core".into()).spawn(body)?;
+        Ok(ended)
+    }
+
+    async fn run(mut self) {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut batch = Vec::with_capacity(BATCH);
+        let mut saving: Option<JoinHandle<std::io::Result<()>>> = None;
+        let mut saved: Option<Instant> = None;
+        let mut open = true;
+        loop {
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => break,
+                count = self.received.recv_many(&mut batch, BATCH), if open => {
+                    open = count > 0;
+                    self.metrics.received();
+                    self.health.busy();
+                    self.core.batch(batch.drain(..));
+                    self.health.idle();
+                }
+                _ = tick.tick() => {
+                    self.health.busy();
+                    self.core.tick();
+                    self.health.idle();
+                    self.levels.send_replace(levels_of(&self.core));
+                }
+            }
+            let status = self.core.status();
+            self.status.send_if_modified(|old| {
+                let changed = *old != status;
+                *old = status;
+                changed
+            });
+            if let Some(finished) = saving.take_if(|s| s.is_finished()) {
+                self.saved(finished.await);
+            }
+            if saving.is_none()
+                && saved.is_none_or(|at| at.elapsed() >= SNAPSHOT)
+                && let Some(snapshot) = self.core.take_snapshot()
+            {
+                let snapshots = self.snapshots.clone();
+                saving = Some(tokio::task::spawn_blocking(move || snapshots.write(&snapshot)));
+                saved = Some(Instant::now());
+            }
+        }
+        if let Some(finishing) = saving {
+            self.saved(finishing.await);
+        }
+        if let Some(snapshot) = self.core.take_snapshot()
+            && let Err(e) = self.snapshots.write(&snapshot)
+        {
+            error!(error = %e, "the last snapshot was not written");
+        }
+    }
+
+    fn saved(&mut self, result: Result<std::io::Result<()>, tokio::task::JoinError>) {
+        let problem = match result {
+            Ok(Ok(())) => None,
+            Ok(Err(e)) => Some(e.to_string()),
+            Err(e) => Some(e.to_string()),
+        };
+        if problem.is_some() {
+            self.core.snapshot_failed();
+        }
+        let path = self.snapshots.path();
+        self.problems.set("snapshot", problem.map(|e| format!("{}: {e}", path.display())));
+    }
+}
