@@ -363,10 +363,10 @@ fn first_claim_stays_and_the_next_takes_over() {
 fn full_tables_leave_the_service_as_it_was() {
     let small = |frontends, endpoints, backends, slots| Limits { frontends, endpoints, backends, slots };
     let cases = [
-        ("frontends", small(2, 9, 9, 9), abi::maps::FRONTENDS4, "capacity.frontends"),
-        ("endpoints", small(9, 2, 9, 9), abi::maps::ENDPOINTS4, "capacity.backends"),
-        ("backends", small(9, 9, 3, 9), abi::maps::BACKENDS, "capacity.backends"),
-        ("slots", small(9, 9, 9, 3), abi::maps::SLOTS, "capacity.slots"),
+        ("frontends", small(2, 9, 9, 9), abi::maps::FRONTENDS4, "capacityFrontends"),
+        ("endpoints", small(9, 2, 9, 9), abi::maps::ENDPOINTS4, "capacityBackends"),
+        ("backends", small(9, 9, 3, 9), abi::maps::BACKENDS, "capacityBackends"),
+        ("slots", small(9, 9, 9, 3), abi::maps::SLOTS, "capacitySlots"),
     ];
     for (name, limits, full, setting_name) in cases {
         let mut tables = MemoryTables::default();

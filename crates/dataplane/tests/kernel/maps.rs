@@ -62,7 +62,7 @@ fn a_full_map_is_named_and_others_go_on() {
         dataplane.apply(&services[0].key, Some(&services[0])).expect("fits");
         let started = Instant::now();
         match dataplane.apply(&services[1].key, Some(&services[1])) {
-            Err(Error::Full { map: "SLOTS", capacity: 3, setting: "capacity.slots" }) => {}
+            Err(Error::Full { map: "SLOTS", capacity: 3, setting: "capacitySlots" }) => {}
             other => panic!("{other:?}"),
         }
         assert!(started.elapsed() < Duration::from_millis(500), "nothing rests: no use waiting");
