@@ -58,10 +58,8 @@ fn files(dir: &Path) -> Result<Vec<PathBuf>> {
 pub fn parse(file: &str, text: &str) -> Result<Vec<Manifest>> {
     let mut manifests = Vec::new();
     for (line, document) in documents(text) {
-        let value = yaml(document).map_err(|(at, e)| match at {
-            Some(at) => anyhow::anyhow!("{file}:{}: {e}", line + at - 1),
-            None => anyhow::anyhow!("{file}:{line}: {e}"),
-        })?;
+        let value = yaml(line, document)
+            .map_err(|(at, e)| anyhow::anyhow!("{file}:{}: {e}", at.unwrap_or(line)))?;
         let place = format!("{file}:{line}");
         match value {
             Value::Null => {}
@@ -76,15 +74,17 @@ pub fn parse(file: &str, text: &str) -> Result<Vec<Manifest>> {
     Ok(manifests)
 }
 
-/// YAML or JSON to JSON; the error with its line in the document, where the parser knows it.
-fn yaml(text: &str) -> Result<Value, (Option<usize>, String)> {
+/// YAML or JSON to JSON; the error with its line in the file, where the parser knows it.
+fn yaml(line: usize, text: &str) -> Result<Value, (Option<usize>, String)> {
     let json_like = text.trim_start().starts_with('{');
     if json_like && let Ok(value) = serde_json::from_str(text) {
         return Ok(value);
     }
     let located = |e: serde_yaml_ng::Error| (e.location().map(|l| l.line()), e.to_string());
     let mut value: Option<serde_yaml_ng::Value> = None;
-    for document in serde_yaml_ng::Deserializer::from_str(text) {
+    // Blank lines in front, so that the lines the parser speaks of are those of the file.
+    let placed = "\n".repeat(line - 1) + text;
+    for document in serde_yaml_ng::Deserializer::from_str(&placed) {
         value = Some(serde_yaml_ng::Value::deserialize(document).map_err(located)?);
     }
     let Some(mut value) = value else { return Ok(Value::Null) };
@@ -145,7 +145,7 @@ mod tests {
     #[test]
     fn errors_name_the_line() {
         for (text, want) in [
-            ("kind: A\n---\nkind: B\nspec: [1, 2\n", "f:"),
+            ("kind: A\n---\nkind: B\nspec: [1, 2\n", "f:5: did not find"),
             ("kind: A\n---\n- 1\n", "f:3: not an object"),
             ("kind: A\n---\nkind: B\n\tspec: 1\n", "f:4"),
         ] {
