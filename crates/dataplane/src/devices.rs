@@ -6,6 +6,7 @@
 mod glob;
 mod hooks;
 mod netlink;
+mod worker;
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::convert::Infallible;
@@ -14,12 +15,13 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use eastwest_model::DeviceState;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::address::DEVICE;
 use crate::{Error, Programs};
 use hooks::Hooks;
 use netlink::{Event, Link, Listing, Netlink};
+use worker::{Job, Worker};
 
 pub use hooks::{NicMode, PodHook};
 
@@ -66,6 +68,8 @@ struct Device {
     link: Link,
     role: Option<Role>,
     state: DeviceState,
+    /// When the hook that is being attached was asked for.
+    asked: Option<Instant>,
     retry: Option<(Instant, Duration)>,
 }
 
@@ -73,7 +77,7 @@ struct Device {
 pub struct Follower {
     options: DeviceOptions,
     netlink: Netlink,
-    hooks: Hooks,
+    worker: Worker,
     devices: BTreeMap<u32, Device>,
     addresses: HashSet<(u32, IpAddr)>,
     default_routes: HashSet<u32>,
@@ -103,11 +107,12 @@ impl Follower {
     ) -> Result<(Self, watch::Receiver<Vec<DeviceState>>), Error> {
         let netlink = Netlink::open().map_err(|source| Error::system("open netlink", source))?;
         let hooks = Hooks::new(programs, &options.pin_dir, options.pod_hook, options.nic_mode)?;
+        let worker = Worker::start(hooks).map_err(|source| Error::system("start a thread", source))?;
         let (states, receiver) = watch::channel(Vec::new());
         let mut follower = Self {
             options,
             netlink,
-            hooks,
+            worker,
             devices: BTreeMap::new(),
             addresses: HashSet::new(),
             default_routes: HashSet::new(),
@@ -117,12 +122,19 @@ impl Follower {
             changed: true,
         };
         follower.list_again();
-        while follower.current.is_some() || !follower.listings.is_empty() {
+        while follower.busy() {
             follower.step().await?;
         }
-        let present: HashSet<u32> = follower.devices.keys().copied().collect();
-        follower.hooks.sweep(|index| present.contains(&index))?;
+        let (swept, done) = oneshot::channel();
+        follower.worker.send(Job::Sweep { present: follower.devices.keys().copied().collect(), swept });
+        done.await.map_err(|_| ended())?;
         Ok((follower, receiver))
+    }
+
+    fn busy(&self) -> bool {
+        self.current.is_some()
+            || !self.listings.is_empty()
+            || self.devices.values().any(|device| device.asked.is_some())
     }
 
     /// Follows devices until dropped or until netlink fails.
@@ -140,29 +152,38 @@ impl Follower {
         self.next_listing()?;
         self.publish();
         let retry = self.devices.values().filter_map(|device| device.retry).map(|(at, _)| at).min();
-        let received = match retry {
-            None => Some(self.netlink.receive().await),
-            Some(at) => tokio::time::timeout_at(at.into(), self.netlink.receive()).await.ok(),
+        let until_retry = async {
+            match retry {
+                Some(at) => tokio::time::sleep_until(at.into()).await,
+                None => std::future::pending().await,
+            }
         };
-        match received {
-            None => self.retry(),
-            Some(Ok((at, events))) => {
-                for event in events {
-                    self.handle(at, event);
+        tokio::select! {
+            received = self.netlink.receive() => match received {
+                Ok((at, events)) => {
+                    for event in events {
+                        self.handle(at, event);
+                    }
                 }
-            }
-            Some(Err(error)) if error.raw_os_error() == Some(libc::ENOBUFS) => {
-                tracing::warn!("netlink lost events: listing devices again");
-                self.list_again();
-            }
-            Some(Err(source)) => return Err(Error::system("receive from netlink", source)),
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
+                    tracing::warn!("netlink lost events: listing devices again");
+                    self.list_again();
+                }
+                Err(source) => return Err(Error::system("receive from netlink", source)),
+            },
+            done = self.worker.done() => match done {
+                Some((index, result)) => self.hooked(index, result),
+                None => return Err(ended()),
+            },
+            () = until_retry => self.retry(),
         }
         self.publish();
         Ok(())
     }
 
     fn list_again(&mut self) {
-        // Routes and addresses first: they say which devices are NICs.
+        // Routes and addresses first: they say which devices are NICs. The end of a listing under way may be lost.
+        self.current = None;
         self.listings = VecDeque::from([Listing::Routes, Listing::Addresses, Listing::Links]);
     }
 
@@ -299,9 +320,9 @@ impl Follower {
             }
             _ => {
                 let state = DeviceState { name: link.name.clone(), index, ..DeviceState::default() };
-                let old = self.devices.insert(index, Device { link, role, state, retry: None });
+                let old = self.devices.insert(index, Device { link, role, state, asked: None, retry: None });
                 if old.is_some_and(|device| device.role.is_some()) {
-                    self.hooks.remove(index);
+                    self.worker.send(Job::Remove { index });
                     self.changed = true;
                 }
                 self.hook(at, index);
@@ -318,7 +339,17 @@ impl Follower {
             Role::Nic => "nic",
         }
         .to_owned();
-        match self.hooks.attach(role, index, &device.link.name) {
+        device.asked = Some(at);
+        device.retry = device.retry.map(|(_, wait)| (at + RETRY_MOST, wait));
+        self.worker.send(Job::Attach { role, index, name: device.link.name.clone() });
+    }
+
+    /// The worker is through with a device. An answer about one that has gone since says nothing.
+    fn hooked(&mut self, index: u32, result: Result<&'static str, Error>) {
+        let Some(device) = self.devices.get_mut(&index) else { return };
+        let Some(at) = device.asked.take() else { return };
+        self.changed = true;
+        match result {
             Ok(mode) => {
                 device.state.mode = mode.to_owned();
                 device.state.hook_latency_us = u64::try_from(at.elapsed().as_micros()).unwrap_or(u64::MAX);
@@ -341,7 +372,7 @@ impl Follower {
         if let Some(device) = self.devices.remove(&index)
             && device.role.is_some()
         {
-            self.hooks.remove(index);
+            self.worker.send(Job::Remove { index });
             self.changed = true;
             tracing::info!(index, name = device.link.name, "device gone");
         }
@@ -387,6 +418,10 @@ impl Follower {
             );
         }
     }
+}
+
+fn ended() -> Error {
+    Error::system("hook devices", std::io::Error::other("the thread that attaches programs has ended"))
 }
 
 impl std::fmt::Debug for Follower {

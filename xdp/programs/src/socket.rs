@@ -30,6 +30,9 @@ const ECONNREFUSED: i32 = 111;
 /// Third word of an IPv4 address in IPv6 clothes, `::ffff:a.b.c.d` (RFC 4291 2.5.5.2).
 const MAPPED: u32 = 0xffff_u32.to_be();
 
+/// `TCP_ESTABLISHED`, which is also a connected UDP socket's state.
+const ESTABLISHED: u32 = 1;
+
 /// How often another backend is drawn.
 const DRAWS: u32 = 8;
 
@@ -54,7 +57,9 @@ enum Verdict {
 #[inline(always)]
 fn peer4(ctx: *mut bpf_sock_addr) -> Peer {
     // SAFETY: the kernel hands a valid context; these fields may be read by every program type here.
-    let (addr, port) = unsafe { ((&raw const (*ctx).user_ip4).read_volatile(), (&raw const (*ctx).user_port).read_volatile()) };
+    let (addr, port) = unsafe {
+        ((&raw const (*ctx).user_ip4).read_volatile(), (&raw const (*ctx).user_port).read_volatile())
+    };
     Peer { addr: [addr, 0, 0, 0], port: port as u16, v4: true }
 }
 
@@ -137,7 +142,14 @@ fn frontend(peer: Peer, port: u16, protocol: u8) -> Option<&'static Frontend> {
 
 #[inline(always)]
 fn key(cookie: u64, peer: Peer, protocol: u8, direction: u8) -> SocketKey {
-    SocketKey { cookie, addr: bytes(peer.addr), port: peer.port.to_ne_bytes(), protocol, direction, pad: [0; 4] }
+    SocketKey {
+        cookie,
+        addr: bytes(peer.addr),
+        port: peer.port.to_ne_bytes(),
+        protocol,
+        direction,
+        pad: [0; 4],
+    }
 }
 
 #[inline(always)]
@@ -191,6 +203,23 @@ fn refuse(reason: u32) -> Verdict {
     Verdict::Reject
 }
 
+/// True for a send to where the socket is connected. The kernel shows it to us when an IPv6 socket is connected to an
+/// IPv4 address (`udpv6_sendmsg` hands it to `udp_sendmsg` as if the process had named the address).
+#[inline(always)]
+fn is_connected_to(ctx: &SockAddrContext, peer: Peer) -> bool {
+    if !peer.v4 {
+        return false;
+    }
+    // SAFETY: the kernel hands a valid context, and in it the socket of the call.
+    unsafe {
+        let sock = (&raw const (*ctx.sock_addr).__bindgen_anon_1.sk).read_volatile();
+        !sock.is_null()
+            && (&raw const (*sock).state).read_volatile() == ESTABLISHED
+            && (&raw const (*sock).dst_ip4).read_volatile() == peer.addr[0]
+            && (&raw const (*sock).dst_port).read_volatile() == peer.port
+    }
+}
+
 /// Where a socket that asks for `vip` shall go.
 #[inline(always)]
 fn forward(ctx: &SockAddrContext, vip: Peer) -> Verdict {
@@ -204,7 +233,7 @@ fn forward(ctx: &SockAddrContext, vip: Peer) -> Verdict {
         if self::frontend(vip, 0, 0).is_some() {
             return refuse(counter::NO_PORT);
         }
-        if udp {
+        if udp && !is_connected_to(ctx, vip) {
             // It talks to a backend directly from now on: answers show that address.
             let direct = key(cookie(ctx), vip, protocol, direction::REVERSE);
             if find(&direct).is_some() {

@@ -1,6 +1,6 @@
 //! The programs on one device: which, in what order, under which pins.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -249,14 +249,13 @@ impl Hooks {
     }
 
     /// Removes pins of devices that are not there any more.
-    pub fn sweep(&self, present: impl Fn(u32) -> bool) -> Result<(), Error> {
-        let error = |source| Error::Pin { path: self.dir.clone(), what: "list links", source };
-        for entry in std::fs::read_dir(&self.dir).map_err(error)? {
-            let entry = entry.map_err(error)?;
+    pub fn sweep(&self, present: &HashSet<u32>) -> io::Result<()> {
+        for entry in std::fs::read_dir(&self.dir)? {
+            let entry = entry?;
             let name = entry.file_name();
             let index =
                 name.to_str().and_then(|name| name.split_once('-')).and_then(|(index, _)| index.parse().ok());
-            if index.is_some_and(|index| !present(index)) {
+            if index.is_some_and(|index| !present.contains(&index)) {
                 self.remove_pin(&entry.path());
             }
         }

@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::mpsc;
+use std::sync::{PoisonError, RwLock, mpsc};
 use std::thread::JoinHandle;
 
 use eastwest_dataplane::{Capacities, Options};
@@ -15,8 +15,22 @@ pub struct Node {
     folder: tempfile::TempDir,
 }
 
+/// What is measured is measured alone: the kernel's lock for devices is one for all namespaces.
+static ALONE: RwLock<()> = RwLock::new(());
+
 /// Runs `test` as a node of its own.
 pub fn node(test: impl FnOnce(&Node) + Send + 'static) {
+    let _together = ALONE.read().unwrap_or_else(PoisonError::into_inner);
+    start(test);
+}
+
+/// As `node`, with no other test of this file at the same time.
+pub fn node_alone(test: impl FnOnce(&Node) + Send + 'static) {
+    let _alone = ALONE.write().unwrap_or_else(PoisonError::into_inner);
+    start(test);
+}
+
+fn start(test: impl FnOnce(&Node) + Send + 'static) {
     let thread = std::thread::spawn(move || {
         assert_eq!(nix::unistd::geteuid().as_raw(), 0, "needs root: it makes namespaces and loads programs");
         unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).expect("unshare");
@@ -61,7 +75,8 @@ impl Node {
 pub fn run(command: &str) -> String {
     let mut words = command.split_whitespace();
     let program = words.next().expect("a command");
-    let output = Command::new(program).args(words).output().unwrap_or_else(|error| panic!("{command}: {error}"));
+    let output =
+        Command::new(program).args(words).output().unwrap_or_else(|error| panic!("{command}: {error}"));
     assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
