@@ -11,5 +11,5 @@ pub fn empty_xdp(_ctx: XdpContext) -> u32 {
 
 #[classifier]
 pub fn empty_tc(_ctx: TcContext) -> i32 {
-    crate::pod::GO_ON
+    crate::tc::GO_ON
 }

@@ -4,10 +4,14 @@
 #![no_main]
 
 mod empty;
+mod kernel;
+mod link;
 mod maps;
 mod nic;
 mod pod;
 mod socket;
+mod tc;
+mod xdp;
 
 #[cfg(not(test))]
 #[panic_handler]

@@ -4,9 +4,10 @@ use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray};
 use aya_ebpf::macros::btf_map;
 use eastwest_abi::{
-    Backend, Config, Conntrack4, Conntrack6, ConntrackKey4, ConntrackKey6, EndpointKey4, EndpointKey6,
-    Frontend, FrontendKey4, FrontendKey6, Socket, SocketKey, counter,
+    Addr4, Addr6, Backend, Config, Conntrack4, Conntrack6, ConntrackKey4, ConntrackKey6, EndpointKey4,
+    EndpointKey6, Frontend, FrontendKey4, FrontendKey6, Socket, SocketKey, counter,
 };
+use eastwest_packet::Work;
 
 #[btf_map]
 pub static CONFIG: Array<Config, 1> = Array::new();
@@ -30,3 +31,9 @@ pub static CONNTRACK6: LruHashMap<ConntrackKey6, Conntrack6, 262144> = LruHashMa
 pub static SOCKETS: LruHashMap<SocketKey, Socket, 65536> = LruHashMap::new();
 #[btf_map]
 pub static COUNTERS: PerCpuArray<u64, { counter::COUNT as usize }> = PerCpuArray::new();
+
+/// Memory for flows that are being opened.
+#[btf_map]
+pub static WORK4: PerCpuArray<Work<Addr4>, 1> = PerCpuArray::new();
+#[btf_map]
+pub static WORK6: PerCpuArray<Work<Addr6>, 1> = PerCpuArray::new();

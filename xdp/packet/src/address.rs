@@ -1,0 +1,150 @@
+//! The two families. Everything that differs between them and is not a header layout.
+
+use eastwest_abi::{
+    Addr4, Addr6, Backend, Config, EndpointKey4, EndpointKey6, FrontendKey4, FrontendKey6, config_flags,
+};
+
+use crate::checksum::Sum;
+use crate::parse::Layout;
+
+/// An address of one family.
+///
+/// Addresses and ports are words in network order, as they lie in the packet.
+pub trait Address: Copy + Layout {
+    /// Key of the frontend table.
+    type FrontendKey;
+    /// Key of the endpoint table.
+    type EndpointKey;
+
+    /// Equality without a call of `memcmp`, which the kernel side does not have.
+    fn same(self, other: Self) -> bool;
+    /// The zero address: none.
+    fn is_none(self) -> bool;
+    /// Adds the address's words.
+    fn sum(self, sum: Sum) -> Sum;
+    /// Key of the frontend with this address; port and protocol 0 for the address itself.
+    fn frontend(self, port: u16, protocol: u8) -> Self::FrontendKey;
+    /// Key of the endpoint with this address.
+    fn endpoint(self, port: u16, protocol: u8) -> Self::EndpointKey;
+    /// Address of a backend of this family.
+    fn of_backend(backend: &Backend) -> Self;
+    /// The node's address, or none.
+    fn of_node(config: &Config) -> Self;
+    /// The address that stands for a pod that calls itself, or none.
+    fn of_hairpin(config: &Config) -> Self;
+}
+
+impl Address for Addr4 {
+    type FrontendKey = FrontendKey4;
+    type EndpointKey = EndpointKey4;
+
+    #[inline(always)]
+    fn same(self, other: Self) -> bool {
+        self.0 == other.0
+    }
+
+    #[inline(always)]
+    fn is_none(self) -> bool {
+        self.0 == 0
+    }
+
+    #[inline(always)]
+    fn sum(self, sum: Sum) -> Sum {
+        sum.add(self.0)
+    }
+
+    #[inline(always)]
+    fn frontend(self, port: u16, protocol: u8) -> FrontendKey4 {
+        FrontendKey4 { addr: self.0.to_ne_bytes(), port: port.to_ne_bytes(), protocol, pad: 0 }
+    }
+
+    #[inline(always)]
+    fn endpoint(self, port: u16, protocol: u8) -> EndpointKey4 {
+        EndpointKey4 { addr: self.0.to_ne_bytes(), port: port.to_ne_bytes(), protocol, pad: 0 }
+    }
+
+    #[inline(always)]
+    fn of_backend(backend: &Backend) -> Self {
+        let a = &backend.addr;
+        Self(u32::from_ne_bytes([a[0], a[1], a[2], a[3]]))
+    }
+
+    #[inline(always)]
+    fn of_node(config: &Config) -> Self {
+        Self(u32::from_ne_bytes(config.node4))
+    }
+
+    #[inline(always)]
+    fn of_hairpin(config: &Config) -> Self {
+        Self(u32::from_ne_bytes(config.hairpin4))
+    }
+}
+
+impl Address for Addr6 {
+    type FrontendKey = FrontendKey6;
+    type EndpointKey = EndpointKey6;
+
+    #[inline(always)]
+    fn same(self, other: Self) -> bool {
+        let (a, b) = (self.0, other.0);
+        (a[0] ^ b[0]) | (a[1] ^ b[1]) | (a[2] ^ b[2]) | (a[3] ^ b[3]) == 0
+    }
+
+    #[inline(always)]
+    fn is_none(self) -> bool {
+        self.0[0] | self.0[1] | self.0[2] | self.0[3] == 0
+    }
+
+    #[inline(always)]
+    fn sum(self, sum: Sum) -> Sum {
+        sum.add(self.0[0]).add(self.0[1]).add(self.0[2]).add(self.0[3])
+    }
+
+    #[inline(always)]
+    fn frontend(self, port: u16, protocol: u8) -> FrontendKey6 {
+        FrontendKey6 { addr: octets(self), port: port.to_ne_bytes(), protocol, pad: 0 }
+    }
+
+    #[inline(always)]
+    fn endpoint(self, port: u16, protocol: u8) -> EndpointKey6 {
+        EndpointKey6 { addr: octets(self), port: port.to_ne_bytes(), protocol, pad: 0 }
+    }
+
+    #[inline(always)]
+    fn of_backend(backend: &Backend) -> Self {
+        words(&backend.addr)
+    }
+
+    #[inline(always)]
+    fn of_node(config: &Config) -> Self {
+        words(&config.node6)
+    }
+
+    #[inline(always)]
+    fn of_hairpin(config: &Config) -> Self {
+        words(&config.hairpin6)
+    }
+}
+
+/// Whether the kernel's checksum helper wants to be told of IPv6.
+#[inline(always)]
+pub(crate) fn tells_ipv6(config: &Config) -> bool {
+    config.flags & config_flags::CSUM_IPV6 != 0
+}
+
+#[inline(always)]
+pub(crate) fn words(octets: &[u8; 16]) -> Addr6 {
+    let o = octets;
+    Addr6([
+        u32::from_ne_bytes([o[0], o[1], o[2], o[3]]),
+        u32::from_ne_bytes([o[4], o[5], o[6], o[7]]),
+        u32::from_ne_bytes([o[8], o[9], o[10], o[11]]),
+        u32::from_ne_bytes([o[12], o[13], o[14], o[15]]),
+    ])
+}
+
+#[inline(always)]
+pub(crate) fn octets(address: Addr6) -> [u8; 16] {
+    let [a, b, c, d] = address.0.map(u32::to_ne_bytes);
+    [a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3], c[0], c[1], c[2], c[3], d[0], d[1], d[2], d[3]]
+}

@@ -1,0 +1,243 @@
+//! A packet without a tracked flow: what it asks for, and which backend gets it.
+
+use eastwest_abi::{
+    Backend, Conntrack, Frontend, backend_flags, conntrack_flags as flags, counter, frontend_flags,
+};
+
+use crate::address::Address;
+use crate::track::{self, Opened};
+use crate::traits::Maps;
+use crate::work::Work;
+
+/// Attempts to find a free reverse key.
+const ATTEMPTS: u32 = 8;
+/// Attempts of these that keep the client's source port, with other backends.
+const KEEPING_PORT: u32 = 2;
+
+/// What is to become of a packet without a flow. One word, as a function of the kernel's side returns one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Opening(u32);
+
+impl Opening {
+    /// It opened the flow with `Work::value`.
+    pub const FLOW: Self = Self(0);
+    /// It asks for no frontend.
+    pub const NONE: Self = Self(1);
+    const REFUSE: u32 = 1 << 16;
+    const DROP: u32 = 1 << 17;
+
+    const fn refuse(counter: u32) -> Self {
+        Self(Self::REFUSE | counter)
+    }
+
+    const fn drop(counter: u32) -> Self {
+        Self(Self::DROP | counter)
+    }
+
+    /// The counter under which it is to be refused.
+    #[inline(always)]
+    pub fn refused(self) -> Option<u32> {
+        (self.0 & Self::REFUSE != 0).then_some(self.0 & 0xffff)
+    }
+
+    /// The counter under which it is to be dropped.
+    #[inline(always)]
+    pub fn dropped(self) -> Option<u32> {
+        (self.0 & Self::DROP != 0).then_some(self.0 & 0xffff)
+    }
+}
+
+/// Where the packet is seen.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// At the device of the pod that sent it.
+    Pod,
+    /// At a NIC, from outside.
+    Nic,
+}
+
+/// Opens a flow through the frontend that the packet is for. `again`: its forward key has an entry to be replaced.
+#[inline(never)]
+pub fn frontend<A: Address, M: Maps<A>>(
+    maps: &mut M,
+    work: &mut Work<A>,
+    again: bool,
+    place: Place,
+) -> Opening {
+    let key = &work.flow.key;
+    let Some(frontend) = maps.frontend(&key.daddr.frontend(key.dport, key.protocol)) else {
+        return match address(maps, key.daddr) {
+            None => Opening::NONE,
+            Some(flags) if flags & frontend_flags::DROP != 0 => Opening::drop(counter::LOCAL_POLICY),
+            Some(_) => Opening::refuse(counter::NO_PORT),
+        };
+    };
+    if frontend.flags & frontend_flags::DROP != 0 {
+        return Opening::drop(counter::LOCAL_POLICY);
+    }
+    if frontend.count == 0 {
+        return Opening::refuse(counter::NO_ENDPOINTS);
+    }
+    let mut found = false;
+    for attempt in 0..ATTEMPTS {
+        let Some((id, backend)) = pick(maps, &frontend) else { continue };
+        found = true;
+        let key = &work.flow.key;
+        work.value = Conntrack {
+            saddr: key.saddr,
+            daddr: A::of_backend(&backend),
+            sport: key.sport,
+            dport: u16::from_ne_bytes(backend.port),
+            service: frontend.service,
+            backend: id,
+            generation: backend.generation,
+            seen: maps.now(),
+            flags: 0,
+            state: track::added_state(work.flow.tcp_flags, key.direction),
+        };
+        let possible = match place {
+            Place::Pod => from_pod(maps, &mut work.value, attempt),
+            Place::Nic => from_outside(maps, &mut work.value, backend.flags, attempt),
+        };
+        if !possible {
+            continue;
+        }
+        match track::open(maps, work, again) {
+            Opened::Yes => {
+                count_new(maps, work);
+                return Opening::FLOW;
+            }
+            Opened::Taken => {}
+            Opened::Full => return Opening::drop(counter::TABLE_FULL),
+        }
+    }
+    if found { Opening::drop(counter::NO_TUPLE) } else { Opening::refuse(counter::NO_ENDPOINTS) }
+}
+
+#[inline(always)]
+fn count_new<A: Address, M: Maps<A>>(maps: &mut M, work: &Work<A>) {
+    maps.count(counter::NEW);
+    if work.value.flags & flags::HAIRPIN != 0 {
+        maps.count(counter::HAIRPIN);
+    }
+    if work.value.flags & flags::MASQUERADE == 0 && work.value.sport != work.flow.key.sport {
+        maps.count(counter::PORT_CHANGED);
+    }
+}
+
+/// Flags of the entry for the address itself, if it is a virtual one.
+#[inline(always)]
+pub fn address<A: Address, M: Maps<A>>(maps: &M, address: A) -> Option<u32> {
+    let entry = maps.frontend(&address.frontend(0, 0))?;
+    (entry.flags & frontend_flags::ADDRESS != 0).then_some(entry.flags)
+}
+
+/// Follows a packet straight to an endpoint, so that no translated flow takes its tuple. When one has it already, the
+/// packet gets another source port.
+#[inline(never)]
+pub fn direct<A: Address, M: Maps<A>>(maps: &mut M, work: &mut Work<A>, again: bool) -> Opening {
+    let key = &work.flow.key;
+    if !maps.is_endpoint(&key.daddr.endpoint(key.dport, key.protocol)) {
+        return Opening::NONE;
+    }
+    for attempt in 0..ATTEMPTS {
+        let key = &work.flow.key;
+        work.value = Conntrack {
+            saddr: key.saddr,
+            daddr: key.daddr,
+            sport: key.sport,
+            dport: key.dport,
+            service: 0,
+            backend: 0,
+            generation: 0,
+            seen: maps.now(),
+            flags: flags::DIRECT | flags::UNCHANGED,
+            state: track::added_state(work.flow.tcp_flags, key.direction),
+        };
+        if attempt > 0 {
+            work.value.sport = any_port(maps);
+            work.value.flags = flags::DIRECT;
+        }
+        match track::open(maps, work, again) {
+            Opened::Yes => {
+                if work.value.sport != work.flow.key.sport {
+                    maps.count(counter::PORT_CHANGED);
+                }
+                return Opening::FLOW;
+            }
+            Opened::Taken => {}
+            // It needs no translation: it goes on untracked.
+            Opened::Full => return Opening::NONE,
+        }
+    }
+    Opening::drop(counter::NO_TUPLE)
+}
+
+/// The client's own address, unless it is the backend itself: it must not see its own address as the source.
+#[inline(always)]
+fn from_pod<A: Address, M: Maps<A>>(maps: &mut M, value: &mut Conntrack<A>, attempt: u32) -> bool {
+    if attempt >= KEEPING_PORT {
+        value.sport = any_port(maps);
+    }
+    if !value.daddr.same(value.saddr) {
+        return true;
+    }
+    value.flags = flags::HAIRPIN;
+    match maps.config() {
+        Some(config) => {
+            value.saddr = A::of_hairpin(config);
+            !value.saddr.is_none()
+        }
+        None => false,
+    }
+}
+
+/// A local backend sees the client. A remote one must answer through here: it sees the node.
+#[inline(always)]
+fn from_outside<A: Address, M: Maps<A>>(
+    maps: &mut M,
+    value: &mut Conntrack<A>,
+    backend: u32,
+    attempt: u32,
+) -> bool {
+    value.flags = flags::OUTSIDE;
+    if backend & backend_flags::LOCAL != 0 {
+        if attempt >= KEEPING_PORT {
+            value.sport = any_port(maps);
+        }
+        return true;
+    }
+    let Some(config) = maps.config() else { return false };
+    let (from, to) = (config.masquerade_from, config.masquerade_to);
+    value.flags |= flags::MASQUERADE;
+    value.saddr = A::of_node(config);
+    if value.saddr.is_none() || from == 0 || to < from {
+        return false;
+    }
+    value.sport = port_between(maps, from, to);
+    true
+}
+
+/// A backend by chance, unless it is not to be used any more.
+#[inline(always)]
+fn pick<A: Address, M: Maps<A>>(maps: &mut M, frontend: &Frontend) -> Option<(u32, Backend)> {
+    const WANTED: u32 = backend_flags::LIVE | backend_flags::USABLE;
+    let nth = (u64::from(maps.random()) * u64::from(frontend.count)) >> 32;
+    let id = maps.slot(frontend.slots.wrapping_add(nth as u32))?;
+    let backend = maps.backend(id)?;
+    (backend.flags & WANTED == WANTED).then_some((id, backend))
+}
+
+/// Any unprivileged port, in network order.
+#[inline(always)]
+fn any_port<A: Address, M: Maps<A>>(maps: &mut M) -> u16 {
+    port_between(maps, 1024, u16::MAX)
+}
+
+/// A port of `from ..= to`, in network order.
+#[inline(always)]
+fn port_between<A: Address, M: Maps<A>>(maps: &mut M, from: u16, to: u16) -> u16 {
+    let span = u64::from(to) - u64::from(from) + 1;
+    let nth = (u64::from(maps.random()) * span) >> 32;
+    from.wrapping_add(nth as u16).to_be()
+}

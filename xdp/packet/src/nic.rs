@@ -1,0 +1,166 @@
+//! At a NIC: clients outside that send to a virtual address routed to this node.
+//!
+//! A local backend gets the packet through the stack and sees the client; what it answers is translated back on the
+//! NIC's egress. For a remote backend the node stands in for the client, so that the answer comes back here, and both
+//! ways are sent on at once. The stack would not forward the way there: the source is its own address.
+
+use eastwest_abi::{conntrack_flags as flags, counter, direction};
+
+use crate::address::Address;
+use crate::choose::{self, Opening, Place};
+use crate::parse::{Flow, Parsed};
+use crate::pod::{Known, back, known, malformed, not_opened, not_written};
+use crate::rewrite::{age, rewrite};
+use crate::track;
+use crate::traits::{Maps, NotWritten, Packet, RouteQuery, Router, Verdict, Via};
+use crate::wire::ETHERNET;
+use crate::work::Work;
+
+/// A packet that comes in by a NIC.
+#[inline(always)]
+pub fn nic_ingress<A: Address, M: Maps<A>, P: Packet + Router<A>>(
+    maps: &mut M,
+    packet: &mut P,
+    work: &mut Work<A>,
+) -> Verdict {
+    match A::parse(packet, &mut work.flow) {
+        Parsed::Flow => {}
+        Parsed::Malformed => return malformed(maps, work),
+        Parsed::Other => return Verdict::Pass,
+    }
+    match standing(maps, &work.flow) {
+        Standing::Own => return Verdict::Pass,
+        Standing::Answer => {
+            if !answer(maps, work) {
+                return Verdict::Pass;
+            }
+        }
+        Standing::Client => {
+            let known = known(maps, work);
+            if known != Known::Yes {
+                let opening = choose::frontend(maps, work, known == Known::Again, Place::Nic);
+                if opening != Opening::FLOW {
+                    return not_opened(maps, packet, work, opening);
+                }
+            }
+        }
+    }
+    // A flow of a pod that is a client here never comes in by a NIC.
+    if work.value.flags & flags::OUTSIDE == 0 {
+        return Verdict::Pass;
+    }
+    translate(maps, packet, work)
+}
+
+/// A packet that goes out by a NIC.
+#[inline(always)]
+pub fn nic_egress<A: Address, M: Maps<A>, P: Packet>(
+    maps: &mut M,
+    packet: &mut P,
+    work: &mut Work<A>,
+) -> Verdict {
+    back(maps, packet, work, flags::OUTSIDE, flags::MASQUERADE)
+}
+
+/// Who a packet is from and to.
+enum Standing {
+    /// To the node, at a port of those that stand in for clients.
+    Answer,
+    /// From the node itself.
+    Own,
+    /// From anyone else.
+    Client,
+}
+
+#[inline(always)]
+fn standing<A: Address, M: Maps<A>>(maps: &M, flow: &Flow<A>) -> Standing {
+    let Some(config) = maps.config() else { return Standing::Client };
+    let node = A::of_node(config);
+    if node.is_none() {
+        return Standing::Client;
+    }
+    if node.same(flow.key.saddr) {
+        return Standing::Own;
+    }
+    let port = u16::from_be(flow.key.dport);
+    if node.same(flow.key.daddr) && config.masquerade_from <= port && port <= config.masquerade_to {
+        return Standing::Answer;
+    }
+    Standing::Client
+}
+
+/// Whether the packet is a remote backend's answer in a flow we know.
+#[inline(always)]
+fn answer<A: Address, M: Maps<A>>(maps: &mut M, work: &mut Work<A>) -> bool {
+    work.flow.key.direction = direction::REVERSE;
+    let Some(value) = maps.track(&work.flow.key) else { return false };
+    work.value = *value;
+    if work.value.flags & flags::MASQUERADE == 0 {
+        return false;
+    }
+    track::note(maps, work);
+    true
+}
+
+/// Translates a packet. One for a local backend goes on to the stack; the others, there and back, are sent on to
+/// where their new destination is.
+#[inline(always)]
+fn translate<A: Address, M: Maps<A>, P: Packet + Router<A>>(
+    maps: &mut M,
+    packet: &mut P,
+    work: &mut Work<A>,
+) -> Verdict {
+    let mut via = Via::Stack;
+    if work.value.flags & flags::MASQUERADE != 0 {
+        if work.flow.ttl <= 1 {
+            // The stack says so to the sender.
+            return Verdict::Pass;
+        }
+        if !maps.config().is_some_and(|config| packet.may_send(config)) {
+            return Verdict::Handover;
+        }
+        // Asked before anything is written: whoever takes over must find the packet as it came.
+        via = ask(packet, work);
+        if via == Via::Handover {
+            maps.count(counter::NO_NEIGHBOUR);
+            return Verdict::Handover;
+        }
+    }
+    if let Err(error) = rewrite(maps, packet, work) {
+        return not_written(maps, error);
+    }
+    let back = work.flow.key.direction == direction::REVERSE;
+    maps.count(if back { counter::REVERSE } else { counter::FORWARD });
+    if via == Via::Stack {
+        return Verdict::Pass;
+    }
+    maps.count(counter::REDIRECT);
+    if !age::<A, P>(packet) {
+        return not_written(maps, NotWritten::Failed);
+    }
+    if via == Via::Neighbour {
+        return Verdict::Neighbour(work.hop.device);
+    }
+    if packet.store(0, &work.hop.link) {
+        Verdict::Transmit(work.hop.device)
+    } else {
+        not_written(maps, NotWritten::Failed)
+    }
+}
+
+/// Asks the routing table about a packet as it will be.
+#[inline(never)]
+fn ask<A: Address, P: Packet + Router<A>>(packet: &mut P, work: &mut Work<A>) -> Via {
+    let Some([first_word]) = packet.load::<u32, 1>(ETHERNET) else { return Via::Stack };
+    let length = packet.len().saturating_sub(ETHERNET as u32).min(0xffff) as u16;
+    let query = RouteQuery {
+        saddr: work.value.saddr,
+        daddr: work.value.daddr,
+        sport: work.value.sport,
+        dport: work.value.dport,
+        protocol: work.flow.key.protocol,
+        length,
+        first_word,
+    };
+    packet.route(&query, &mut work.hop)
+}

@@ -1,0 +1,177 @@
+//! From bytes to a flow. Never reads past the window; what it cannot read it names.
+
+use eastwest_abi::{Addr4, Addr6, ConntrackKey, direction};
+
+use crate::traits::Packet;
+use crate::wire::{
+    ETHERNET, ETHERTYPE_IPV4, ETHERTYPE_IPV6, IPV4, IPV6, PROTOCOL_TCP, PROTOCOL_UDP, TCP, UDP,
+};
+
+/// A packet that can be translated.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Flow<A> {
+    /// Who sends to whom, as a forward key.
+    pub key: ConntrackKey<A>,
+    /// Offset of the TCP or UDP header.
+    pub l4: u32,
+    /// Bytes of the segment or datagram, header included.
+    pub l4_length: u32,
+    /// Flags of TCP; 0 for UDP.
+    pub tcp_flags: u8,
+    /// Time to live or hop limit.
+    pub ttl: u8,
+}
+
+/// What a packet is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parsed {
+    /// TCP or UDP, whole enough to translate.
+    Flow,
+    /// Cut short or wrong. Only the addresses in the key are known.
+    Malformed,
+    /// Not for us: another protocol, a fragment, an extension header, or too short to say.
+    Other,
+}
+
+/// The header layout of a family.
+pub trait Layout: Sized + Copy {
+    /// Length of the network header without options.
+    const HEADER: usize;
+    /// EtherType.
+    const ETHERTYPE: u16;
+    /// Whether this is IPv6.
+    const IPV6: bool;
+
+    /// Reads the headers of a packet whose EtherType is this family's into `flow`.
+    fn parse<P: Packet>(packet: &mut P, flow: &mut Flow<Self>) -> Parsed;
+    /// Source then destination, as they stand in the header.
+    fn store_addresses<P: Packet>(packet: &mut P, saddr: Self, daddr: Self) -> bool;
+}
+
+impl Layout for Addr4 {
+    const HEADER: usize = IPV4;
+    const ETHERTYPE: u16 = ETHERTYPE_IPV4;
+    const IPV6: bool = false;
+
+    #[inline(always)]
+    fn parse<P: Packet>(packet: &mut P, flow: &mut Flow<Self>) -> Parsed {
+        if !packet.ensure((ETHERNET + IPV4) as u32) {
+            return Parsed::Other;
+        }
+        let Some([first, second, third, saddr, daddr]) = packet.load::<u32, 5>(ETHERNET) else {
+            return Parsed::Other;
+        };
+        let [version, _, total_high, total_low] = first.to_ne_bytes();
+        let [ttl, protocol, _, _] = third.to_ne_bytes();
+        if version >> 4 != 4 {
+            return Parsed::Other;
+        }
+        flow.key.saddr = Addr4(saddr);
+        flow.key.daddr = Addr4(daddr);
+        flow.key.protocol = protocol;
+        flow.ttl = ttl;
+        let header = usize::from(version & 0xf) * 4;
+        if header < IPV4 {
+            return Parsed::Malformed;
+        }
+        // More fragments, or not the first one: ports of the others cannot be known.
+        if second & 0x3fff_u32.to_be() != 0 {
+            return Parsed::Other;
+        }
+        let total = u32::from(u16::from_be_bytes([total_high, total_low]));
+        let Some(length) = payload(packet, total, header as u32, ETHERNET as u32) else {
+            return Parsed::Malformed;
+        };
+        segment(packet, flow, ETHERNET + header, length)
+    }
+
+    #[inline(always)]
+    fn store_addresses<P: Packet>(packet: &mut P, saddr: Self, daddr: Self) -> bool {
+        packet.store(ETHERNET + 12, &[saddr.0, daddr.0])
+    }
+}
+
+impl Layout for Addr6 {
+    const HEADER: usize = IPV6;
+    const ETHERTYPE: u16 = ETHERTYPE_IPV6;
+    const IPV6: bool = true;
+
+    #[inline(always)]
+    fn parse<P: Packet>(packet: &mut P, flow: &mut Flow<Self>) -> Parsed {
+        if !packet.ensure((ETHERNET + IPV6) as u32) {
+            return Parsed::Other;
+        }
+        let Some([first, second, s0, s1, s2, s3, d0, d1, d2, d3]) = packet.load::<u32, 10>(ETHERNET) else {
+            return Parsed::Other;
+        };
+        if first.to_ne_bytes()[0] >> 4 != 6 {
+            return Parsed::Other;
+        }
+        let [length_high, length_low, protocol, ttl] = second.to_ne_bytes();
+        flow.key.saddr = Addr6([s0, s1, s2, s3]);
+        flow.key.daddr = Addr6([d0, d1, d2, d3]);
+        flow.key.protocol = protocol;
+        flow.ttl = ttl;
+        let total = u32::from(u16::from_be_bytes([length_high, length_low]));
+        let Some(length) = payload(packet, total, 0, (ETHERNET + IPV6) as u32) else {
+            return Parsed::Malformed;
+        };
+        segment(packet, flow, ETHERNET + IPV6, length)
+    }
+
+    #[inline(always)]
+    fn store_addresses<P: Packet>(packet: &mut P, saddr: Self, daddr: Self) -> bool {
+        let ([s0, s1, s2, s3], [d0, d1, d2, d3]) = (saddr.0, daddr.0);
+        packet.store(ETHERNET + 8, &[s0, s1, s2, s3, d0, d1, d2, d3])
+    }
+}
+
+/// Bytes behind the network header, from a length field that counts `header` of it and starts at `start`. `None` when
+/// the packet is shorter than it says. A field of 0 on more than 65,535 bytes is a super-packet of the kernel.
+#[inline(always)]
+fn payload<P: Packet>(packet: &P, field: u32, header: u32, start: u32) -> Option<u32> {
+    let length = packet.len();
+    if field == 0 && length > 0xffff {
+        return length.checked_sub(start + header);
+    }
+    if start + field > length { None } else { field.checked_sub(header) }
+}
+
+/// Reads the transport header, behind `l4` bytes.
+#[inline(always)]
+fn segment<A: Copy, P: Packet>(packet: &mut P, flow: &mut Flow<A>, l4: usize, length: u32) -> Parsed {
+    let least = match flow.key.protocol {
+        PROTOCOL_TCP => TCP,
+        PROTOCOL_UDP => UDP,
+        _ => return Parsed::Other,
+    };
+    if length < least as u32 || !packet.ensure((l4 + least) as u32) {
+        return Parsed::Malformed;
+    }
+    let Some([sport, dport, length_field, _]) = packet.load::<u16, 4>(l4) else { return Parsed::Malformed };
+    flow.tcp_flags = 0;
+    flow.l4_length = length;
+    if flow.key.protocol == PROTOCOL_TCP {
+        let Some([offset, flags]) = packet.load::<u8, 2>(l4 + 12) else { return Parsed::Malformed };
+        let header = u32::from(offset >> 4) * 4;
+        if header < TCP as u32 || header > length {
+            return Parsed::Malformed;
+        }
+        flow.tcp_flags = flags;
+    } else {
+        // The pseudo header counts what UDP says, not what IP says. A super-packet says 0.
+        let field = u32::from(u16::from_be(length_field));
+        if field != 0 || length <= 0xffff {
+            if field < UDP as u32 || field > length {
+                return Parsed::Malformed;
+            }
+            flow.l4_length = field;
+        }
+    }
+    flow.key.sport = sport;
+    flow.key.dport = dport;
+    flow.key.direction = direction::FORWARD;
+    flow.key.pad = 0;
+    flow.l4 = l4 as u32;
+    Parsed::Flow
+}

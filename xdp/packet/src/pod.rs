@@ -1,0 +1,185 @@
+//! At the host side of a pod's device: forward on ingress, back on egress.
+
+use eastwest_abi::{backend_flags, conntrack_flags as flags, counter, direction};
+
+use crate::address::Address;
+use crate::choose::{self, Opening, Place};
+use crate::parse::Parsed;
+use crate::refuse::refuse;
+use crate::rewrite::{rewrite, turn_around};
+use crate::track;
+use crate::traits::{Maps, NotWritten, Packet, Verdict};
+use crate::wire::{PROTOCOL_TCP, tcp};
+use crate::work::Work;
+
+/// A packet that a pod sends.
+#[inline(always)]
+pub fn pod_ingress<A: Address, M: Maps<A>, P: Packet>(
+    maps: &mut M,
+    packet: &mut P,
+    work: &mut Work<A>,
+) -> Verdict {
+    match A::parse(packet, &mut work.flow) {
+        Parsed::Flow => {}
+        Parsed::Malformed => return malformed(maps, work),
+        Parsed::Other => return Verdict::Pass,
+    }
+    let known = known(maps, work);
+    if known != Known::Yes {
+        let opening = asked(maps, work, known == Known::Again);
+        if opening != Opening::FLOW {
+            return not_opened(maps, packet, work, opening);
+        }
+    }
+    if work.value.flags & flags::UNCHANGED != 0 {
+        return Verdict::Pass;
+    }
+    if let Err(error) = rewrite(maps, packet, work) {
+        return not_written(maps, error);
+    }
+    if work.value.flags & flags::HAIRPIN == 0 {
+        maps.count(counter::FORWARD);
+        return Verdict::Pass;
+    }
+    // A pod to itself, there or back: both are sent into the device they came from.
+    let back = work.flow.key.direction == direction::REVERSE;
+    maps.count(if back { counter::REVERSE } else { counter::FORWARD });
+    if turn_around(packet) { Verdict::Back } else { not_written(maps, NotWritten::Failed) }
+}
+
+/// A packet that a pod gets.
+#[inline(always)]
+pub fn pod_egress<A: Address, M: Maps<A>, P: Packet>(
+    maps: &mut M,
+    packet: &mut P,
+    work: &mut Work<A>,
+) -> Verdict {
+    const ELSEWHERE: u16 = flags::HAIRPIN | flags::MASQUERADE | flags::OUTSIDE;
+    back(maps, packet, work, 0, ELSEWHERE)
+}
+
+/// What the table knows of a packet's flow.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Known {
+    /// It goes on as `Work::value` says.
+    Yes,
+    /// There is an entry, but the packet needs a new one.
+    Again,
+    /// Nothing.
+    No,
+}
+
+/// Looks for a flow in forward direction.
+///
+/// TCP stays with its backend until it ends. UDP has no end: it leaves a backend that is gone or not to be used.
+#[inline(always)]
+pub(crate) fn known<A: Address, M: Maps<A>>(maps: &mut M, work: &mut Work<A>) -> Known {
+    const WANTED: u32 = backend_flags::LIVE | backend_flags::USABLE;
+    let Some(value) = maps.track(&work.flow.key) else { return Known::No };
+    work.value = *value;
+    let opens = work.flow.tcp_flags & (tcp::SYN | tcp::ACK) == tcp::SYN;
+    if work.flow.key.protocol != PROTOCOL_TCP || opens {
+        let ends = opens && track::closing(work.value.state);
+        let direct = work.value.flags & flags::DIRECT != 0;
+        if ends || !direct && !track::backend_holds(maps, &work.value, WANTED) {
+            return Known::Again;
+        }
+    }
+    track::note(maps, work);
+    Known::Yes
+}
+
+/// Translates a packet back, if it has a flow with all of `wanted` flags and none of `unwanted`.
+#[inline(always)]
+pub(crate) fn back<A: Address, M: Maps<A>, P: Packet>(
+    maps: &mut M,
+    packet: &mut P,
+    work: &mut Work<A>,
+    wanted: u16,
+    unwanted: u16,
+) -> Verdict {
+    if A::parse(packet, &mut work.flow) != Parsed::Flow {
+        return Verdict::Pass;
+    }
+    work.flow.key.direction = direction::REVERSE;
+    let Some(value) = maps.track(&work.flow.key) else { return Verdict::Pass };
+    work.value = *value;
+    if work.value.flags & (wanted | unwanted) != wanted {
+        return Verdict::Pass;
+    }
+    track::note(maps, work);
+    if work.value.flags & flags::UNCHANGED != 0 {
+        return Verdict::Pass;
+    }
+    if let Err(error) = rewrite(maps, packet, work) {
+        return not_written(maps, error);
+    }
+    maps.count(counter::REVERSE);
+    Verdict::Pass
+}
+
+/// What a packet without a flow asks for: a frontend, its own pod's answer, an endpoint, or nothing of ours.
+#[inline(always)]
+fn asked<A: Address, M: Maps<A>>(maps: &mut M, work: &mut Work<A>, again: bool) -> Opening {
+    let opening = choose::frontend(maps, work, again, Place::Pod);
+    if opening != Opening::NONE {
+        return opening;
+    }
+    let hairpin = maps.config().map(A::of_hairpin);
+    if hairpin.is_some_and(|hairpin| !hairpin.is_none() && hairpin.same(work.flow.key.daddr)) {
+        return answer_to_itself(maps, work);
+    }
+    choose::direct(maps, work, again)
+}
+
+/// The answer of a pod to itself, which comes by the way it sends.
+#[inline(always)]
+fn answer_to_itself<A: Address, M: Maps<A>>(maps: &mut M, work: &mut Work<A>) -> Opening {
+    work.flow.key.direction = direction::REVERSE;
+    let Some(value) = maps.track(&work.flow.key) else { return Opening::NONE };
+    work.value = *value;
+    if work.value.flags & flags::HAIRPIN == 0 {
+        return Opening::NONE;
+    }
+    track::note(maps, work);
+    Opening::FLOW
+}
+
+/// Does what was found for a packet that opened no flow.
+#[inline(always)]
+pub(crate) fn not_opened<A: Address, M: Maps<A>, P: Packet>(
+    maps: &mut M,
+    packet: &mut P,
+    work: &mut Work<A>,
+    opening: Opening,
+) -> Verdict {
+    if let Some(counter) = opening.refused() {
+        return refuse(maps, packet, &work.flow, counter);
+    }
+    if let Some(counter) = opening.dropped() {
+        maps.count(counter);
+        return Verdict::Drop;
+    }
+    Verdict::Pass
+}
+
+/// A packet that cannot be read: dropped if it is for a virtual address, as nothing behind us could handle it.
+#[inline(always)]
+pub(crate) fn malformed<A: Address, M: Maps<A>>(maps: &mut M, work: &Work<A>) -> Verdict {
+    if choose::address(maps, work.flow.key.daddr).is_none() {
+        return Verdict::Pass;
+    }
+    maps.count(counter::MALFORMED);
+    Verdict::Drop
+}
+
+#[inline(always)]
+pub(crate) fn not_written<A: Address, M: Maps<A>>(maps: &mut M, error: NotWritten) -> Verdict {
+    match error {
+        NotWritten::Ambiguous => Verdict::Handover,
+        NotWritten::Failed => {
+            maps.count(counter::WRITE_FAILED);
+            Verdict::Drop
+        }
+    }
+}

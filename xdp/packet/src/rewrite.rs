@@ -1,0 +1,97 @@
+//! Writes a translation into a packet.
+
+use crate::address::{Address, tells_ipv6};
+use crate::checksum::{self, Kind, Sum};
+use crate::traits::{ChecksumChange, Checksums, Maps, NotWritten, Packet};
+use crate::wire::{ETHERNET, PROTOCOL_UDP, checksum_offset};
+use crate::work::Work;
+
+/// Gives the packet the addresses and ports of `value`. On `Ambiguous` it is as it was.
+#[inline(never)]
+pub fn rewrite<A: Address, M: Maps<A>, P: Packet>(
+    maps: &M,
+    packet: &mut P,
+    work: &Work<A>,
+) -> Result<(), NotWritten> {
+    let (flow, value) = (&work.flow, &work.value);
+    let key = &flow.key;
+    let old = key.daddr.sum(key.saddr.sum(Sum::ZERO));
+    let new = value.daddr.sum(value.saddr.sum(Sum::ZERO));
+    let addresses = new.add(u32::from(!old.fold()));
+    let change = ChecksumChange {
+        l4: flow.l4 as usize,
+        length: flow.l4_length,
+        protocol: key.protocol,
+        pseudo: old.join(checksum::pseudo(key.protocol, flow.l4_length)),
+        addresses,
+        ports: Sum::ZERO
+            .add(value.sport.into())
+            .add(u32::from(!key.sport))
+            .add(value.dport.into())
+            .add(u32::from(!key.dport)),
+        tell_ipv6: A::IPV6 && maps.config().is_some_and(tells_ipv6),
+    };
+
+    // The ambiguous case must be met before anything is written.
+    if packet.checksums() == Checksums::Look {
+        look(packet, &change)?;
+    }
+    if !A::IPV6 {
+        let Some([field]) = packet.load::<u16, 1>(ETHERNET + 10) else { return Err(NotWritten::Failed) };
+        if !packet.store(ETHERNET + 10, &[checksum::updated(field, addresses)]) {
+            return Err(NotWritten::Failed);
+        }
+    }
+    if !A::store_addresses(packet, value.saddr, value.daddr)
+        || !packet.store(flow.l4 as usize, &[value.sport, value.dport])
+        || packet.checksums() == Checksums::Kernel && !packet.update_checksum(&change)
+    {
+        return Err(NotWritten::Failed);
+    }
+    Ok(())
+}
+
+/// Updates a checksum of which only the packet itself says what it is.
+#[inline(never)]
+fn look<P: Packet>(packet: &mut P, change: &ChecksumChange) -> Result<(), NotWritten> {
+    let at = change.l4 + checksum_offset(change.protocol);
+    let Some([field]) = packet.load::<u16, 1>(at) else { return Err(NotWritten::Failed) };
+    if change.protocol == PROTOCOL_UDP && field == 0 {
+        // The sender computed none.
+        return Ok(());
+    }
+    let fresh = match checksum::inspect(packet, change, field) {
+        None => return Err(NotWritten::Failed),
+        Some(Kind::Either) => return Err(NotWritten::Ambiguous),
+        Some(Kind::Partial) => checksum::updated_partial(field, change.addresses),
+        Some(Kind::Full) => {
+            let fresh = checksum::updated(field, change.addresses.join(change.ports));
+            // In UDP a computed 0 is written as its other form, as 0 means none.
+            if change.protocol == PROTOCOL_UDP && fresh == 0 { 0xffff } else { fresh }
+        }
+    };
+    if packet.store(at, &[fresh]) { Ok(()) } else { Err(NotWritten::Failed) }
+}
+
+/// Exchanges the link addresses.
+#[inline(always)]
+#[must_use]
+pub fn turn_around<P: Packet>(packet: &mut P) -> bool {
+    let Some([d0, d1, d2, s0, s1, s2]) = packet.load::<u16, 6>(0) else { return false };
+    packet.store(0, &[s0, s1, s2, d0, d1, d2])
+}
+
+/// Takes one off the time to live or the hop limit, which is more than 1.
+#[inline(always)]
+#[must_use]
+pub fn age<A: Address, P: Packet>(packet: &mut P) -> bool {
+    if A::IPV6 {
+        let Some([limit]) = packet.load::<u8, 1>(ETHERNET + 7) else { return false };
+        return packet.store(ETHERNET + 7, &[limit.wrapping_sub(1)]);
+    }
+    let Some([before, field]) = packet.load::<u16, 2>(ETHERNET + 8) else { return false };
+    let [ttl, protocol] = before.to_ne_bytes();
+    let after = u16::from_ne_bytes([ttl.wrapping_sub(1), protocol]);
+    let change = Sum::ZERO.add(after.into()).add(u32::from(!before));
+    packet.store(ETHERNET + 8, &[after, checksum::updated(field, change)])
+}

@@ -1,0 +1,199 @@
+//! Tracked flows. A flow is two halves that find each other: with its two ends exchanged, what a half makes of a packet
+//! is the other half's key. Forward keys are as the client sends, reverse keys as the backend answers.
+//!
+//! A reverse key stands for one flow only. Whoever opens a flow takes the reverse key first; if it is taken, the flow
+//! gets another one, by another backend or another source port.
+
+use eastwest_abi::{
+    Conntrack, ConntrackKey, backend_flags, conntrack_flags as flags, conntrack_state as state, direction,
+};
+
+use crate::address::Address;
+use crate::traits::{Insert, Maps};
+use crate::wire::{PROTOCOL_TCP, PROTOCOL_UDP, tcp};
+use crate::work::Work;
+
+/// Units of `seen` after which a silent UDP flow may lose its tuple to another: about three minutes, the time Linux
+/// keeps a UDP stream.
+const UDP_IDLE: u32 = 170;
+
+/// The other half's key.
+#[inline(always)]
+pub fn other_key<A: Address>(key: &ConntrackKey<A>, value: &Conntrack<A>) -> ConntrackKey<A> {
+    ConntrackKey {
+        saddr: value.daddr,
+        daddr: value.saddr,
+        sport: value.dport,
+        dport: value.sport,
+        protocol: key.protocol,
+        direction: key.direction ^ 1,
+        pad: 0,
+    }
+}
+
+/// The other half's value.
+#[inline(always)]
+pub fn other_value<A: Address>(key: &ConntrackKey<A>, value: &Conntrack<A>) -> Conntrack<A> {
+    Conntrack { saddr: key.daddr, daddr: key.saddr, sport: key.dport, dport: key.sport, ..*value }
+}
+
+/// Whether two values make the same of a packet.
+#[inline(always)]
+fn same_rewrite<A: Address>(a: &Conntrack<A>, b: &Conntrack<A>) -> bool {
+    a.sport == b.sport && a.dport == b.dport && a.saddr.same(b.saddr) && a.daddr.same(b.daddr)
+}
+
+/// Whether a TCP connection is over.
+#[inline(always)]
+pub fn closed(state: u16) -> bool {
+    const BOTH: u16 = state::FIN_FORWARD | state::FIN_REVERSE;
+    state & state::RESET != 0 || state & BOTH == BOTH
+}
+
+/// Whether a TCP connection is coming to its end: a SYN on it opens a new one.
+#[inline(always)]
+pub fn closing(state: u16) -> bool {
+    state != 0
+}
+
+/// State that a packet's TCP flags add.
+#[inline(always)]
+pub fn added_state(tcp_flags: u8, direction: u8) -> u16 {
+    let mut added = 0;
+    if tcp_flags & tcp::RST != 0 {
+        added |= state::RESET;
+    }
+    if tcp_flags & tcp::FIN != 0 {
+        added |= if direction == direction::FORWARD { state::FIN_FORWARD } else { state::FIN_REVERSE };
+    }
+    added
+}
+
+/// Whether the backend of this flow is still the one it was made for, and takes packets.
+#[inline(always)]
+pub fn backend_holds<A: Address, M: Maps<A>>(maps: &M, value: &Conntrack<A>, wanted: u32) -> bool {
+    match maps.backend(value.backend) {
+        Some(backend) => backend.generation == value.generation && backend.flags & wanted == wanted,
+        None => false,
+    }
+}
+
+/// Notes a packet of the half `flow.key` that was found with `value`. Writes at most once in a unit of time, and when
+/// TCP's state changes.
+#[inline(always)]
+pub fn note<A: Address, M: Maps<A>>(maps: &mut M, work: &mut Work<A>) {
+    let now = maps.now();
+    let state = work.value.state | added_state(work.flow.tcp_flags, work.flow.key.direction);
+    if work.value.seen == now && work.value.state == state {
+        return;
+    }
+    work.value.seen = now;
+    work.value.state = state;
+    refresh(maps, work);
+}
+
+/// Writes time and state of `value` to both halves, and brings back the other if the table has lost it.
+#[inline(never)]
+fn refresh<A: Address, M: Maps<A>>(maps: &mut M, work: &mut Work<A>) {
+    if let Some(half) = maps.track(&work.flow.key) {
+        half.seen = work.value.seen;
+        half.state |= work.value.state;
+    }
+    work.other = other_key(&work.flow.key, &work.value);
+    work.back = other_value(&work.flow.key, &work.value);
+    match maps.track(&work.other) {
+        Some(half) => {
+            // It may belong to a flow that took it over.
+            if same_rewrite(half, &work.back) {
+                half.seen = work.value.seen;
+                half.state |= work.value.state;
+            }
+        }
+        None => {
+            let _ = maps.track_insert(&work.other, &work.back, true);
+        }
+    }
+}
+
+/// What became of an attempt to open a flow.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Opened {
+    /// The flow is there, with `Work::value`.
+    Yes,
+    /// Another flow has the reverse key.
+    Taken,
+    /// The table took no entry.
+    Full,
+}
+
+/// Opens the flow `flow.key` → `value`. `again`: the forward key has an entry that is to be replaced.
+#[inline(never)]
+pub fn open<A: Address, M: Maps<A>>(maps: &mut M, work: &mut Work<A>, again: bool) -> Opened {
+    work.other = other_key(&work.flow.key, &work.value);
+    work.back = other_value(&work.flow.key, &work.value);
+    match maps.track_insert(&work.other, &work.back, true) {
+        Insert::Done => {}
+        Insert::Full => return Opened::Full,
+        Insert::Exists => match take_over(maps, work) {
+            Insert::Done => {}
+            Insert::Exists => return Opened::Taken,
+            Insert::Full => return Opened::Full,
+        },
+    }
+    match maps.track_insert(&work.flow.key, &work.value, !again) {
+        Insert::Done => Opened::Yes,
+        Insert::Full => {
+            maps.track_remove(&work.other);
+            Opened::Full
+        }
+        Insert::Exists => {
+            // Another CPU opened the same flow just now: follow it.
+            let Some(theirs) = maps.track(&work.flow.key) else {
+                maps.track_remove(&work.other);
+                return Opened::Taken;
+            };
+            work.holder = *theirs;
+            if !same_rewrite(&work.holder, &work.value) {
+                maps.track_remove(&work.other);
+            }
+            work.value = work.holder;
+            Opened::Yes
+        }
+    }
+}
+
+/// Takes a reverse key that is there already, if it may.
+#[inline(never)]
+fn take_over<A: Address, M: Maps<A>>(maps: &mut M, work: &mut Work<A>) -> Insert {
+    let Some(holder) = maps.track(&work.other) else {
+        // Evicted in between.
+        return maps.track_insert(&work.other, &work.back, true);
+    };
+    work.holder = *holder;
+    if same_rewrite(&work.holder, &work.back) {
+        // Ours: what is left of a flow whose other half is gone, or the flow that is opened again.
+        return maps.track_insert(&work.other, &work.back, false);
+    }
+    if !over(maps, work.other.protocol, &work.holder, work.value.seen) {
+        return Insert::Exists;
+    }
+    // Its forward half must go too, or its late packets would draw answers to us.
+    work.holder_key = other_key(&work.other, &work.holder);
+    work.theirs = other_value(&work.other, &work.holder);
+    if maps.track(&work.holder_key).is_some_and(|half| same_rewrite(half, &work.theirs)) {
+        maps.track_remove(&work.holder_key);
+    }
+    maps.track_remove(&work.other);
+    maps.track_insert(&work.other, &work.back, true)
+}
+
+/// Whether the flow that holds a reverse key is over.
+#[inline(always)]
+fn over<A: Address, M: Maps<A>>(maps: &M, protocol: u8, holder: &Conntrack<A>, now: u32) -> bool {
+    if protocol == PROTOCOL_TCP {
+        return closed(holder.state);
+    }
+    protocol == PROTOCOL_UDP
+        && (now.wrapping_sub(holder.seen) > UDP_IDLE
+            || holder.flags & flags::DIRECT == 0 && !backend_holds(maps, holder, backend_flags::LIVE))
+}

@@ -1,0 +1,28 @@
+//! Memory for a flow that is being opened. On the kernel's side it lies in a per-CPU map, as the stack there has 512
+//! bytes for everything.
+
+use eastwest_abi::{Conntrack, ConntrackKey};
+
+use crate::parse::Flow;
+use crate::traits::Hop;
+
+/// What the slow paths work on.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Work<A> {
+    /// The packet.
+    pub flow: Flow<A>,
+    /// What is to become of it: the forward half's value.
+    pub value: Conntrack<A>,
+    /// Where it goes next, at a NIC.
+    pub(crate) hop: Hop,
+    /// Key of the other half.
+    pub(crate) other: ConntrackKey<A>,
+    /// Value of the other half.
+    pub(crate) back: Conntrack<A>,
+    /// Who holds the reverse key.
+    pub(crate) holder: Conntrack<A>,
+    /// The holder's forward value.
+    pub(crate) theirs: Conntrack<A>,
+    /// The holder's forward key.
+    pub(crate) holder_key: ConntrackKey<A>,
+}

@@ -1,0 +1,260 @@
+//! The tables of `eastwest_packet` over the BPF maps, and what XDP and tc programs share.
+
+use aya_ebpf::bindings::{
+    BPF_ANY, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS, BPF_NOEXIST, bpf_fib_lookup as FibLookup,
+    bpf_fib_lookup__bindgen_ty_1, bpf_fib_lookup__bindgen_ty_2, bpf_fib_lookup__bindgen_ty_3,
+    bpf_fib_lookup__bindgen_ty_4, bpf_fib_lookup__bindgen_ty_5,
+};
+use aya_ebpf::helpers::{bpf_fib_lookup, bpf_get_prandom_u32, bpf_ktime_get_coarse_ns};
+use eastwest_abi::{
+    Addr4, Addr6, Backend, Config, Conntrack, ConntrackKey, EndpointKey4, EndpointKey6, Frontend,
+    FrontendKey4, FrontendKey6,
+};
+use eastwest_packet::{Address, Hop, Insert, Maps, RouteQuery, Unit, Work};
+
+use crate::maps::{
+    BACKENDS, CONFIG, CONNTRACK4, CONNTRACK6, COUNTERS, ENDPOINTS4, ENDPOINTS6, FRONTENDS4, FRONTENDS6,
+    SLOTS, WORK4, WORK6,
+};
+
+/// XDP puts this before a packet that the tc program behind it shall finish.
+pub const HANDOVER_MARK: u32 = 0x6577_6831;
+
+/// The farthest offset that is looked at; the verifier wants one. Of use only where the offset is not constant.
+pub const FARTHEST: usize = 0x7fff;
+
+const EEXIST: i32 = -17;
+
+/// All maps.
+pub struct Kernel;
+
+/// This CPU's memory for the flow that is being opened.
+pub trait Memory: Sized + 'static {
+    /// `None` cannot be, but the verifier wants it looked at.
+    fn work() -> Option<&'static mut Work<Self>>;
+}
+
+impl Memory for Addr4 {
+    #[inline(always)]
+    fn work() -> Option<&'static mut Work<Self>> {
+        // SAFETY: this CPU's own element; a program runs to its end before another starts, and takes it once.
+        WORK4.get_ptr_mut(0).map(|work| unsafe { &mut *work })
+    }
+}
+
+impl Memory for Addr6 {
+    #[inline(always)]
+    fn work() -> Option<&'static mut Work<Self>> {
+        // SAFETY: as above.
+        WORK6.get_ptr_mut(0).map(|work| unsafe { &mut *work })
+    }
+}
+
+macro_rules! family {
+    ($address:ty, $frontend_key:ty, $endpoint_key:ty, $frontends:ident, $endpoints:ident, $conntrack:ident) => {
+        impl Maps<$address> for Kernel {
+            #[inline(always)]
+            fn config(&self) -> Option<&Config> {
+                CONFIG.get(0)
+            }
+
+            #[inline(always)]
+            fn frontend(&self, key: &$frontend_key) -> Option<Frontend> {
+                // SAFETY: user space replaces elements whole and the kernel frees them after this program.
+                unsafe { $frontends.get(key).copied() }
+            }
+
+            #[inline(always)]
+            fn is_endpoint(&self, key: &$endpoint_key) -> bool {
+                $endpoints.get_ptr(key).is_some()
+            }
+
+            #[inline(always)]
+            fn slot(&self, index: u32) -> Option<u32> {
+                SLOTS.get(index).copied()
+            }
+
+            #[inline(always)]
+            fn backend(&self, id: u32) -> Option<Backend> {
+                BACKENDS.get(id).copied()
+            }
+
+            #[inline(always)]
+            fn track(&mut self, key: &ConntrackKey<$address>) -> Option<&mut Conntrack<$address>> {
+                // SAFETY: the memory stays mapped while the program runs. Another CPU may write the same words; each is
+                // used as it is read, whatever it holds.
+                $conntrack.get_ptr_mut(key).map(|value| unsafe { &mut *value })
+            }
+
+            #[inline(always)]
+            fn track_insert(
+                &mut self,
+                key: &ConntrackKey<$address>,
+                value: &Conntrack<$address>,
+                only_new: bool,
+            ) -> Insert {
+                let flags = if only_new { BPF_NOEXIST } else { BPF_ANY };
+                match $conntrack.insert(key, value, flags.into()) {
+                    Ok(()) => Insert::Done,
+                    Err(EEXIST) => Insert::Exists,
+                    Err(_) => Insert::Full,
+                }
+            }
+
+            #[inline(always)]
+            fn track_remove(&mut self, key: &ConntrackKey<$address>) {
+                let _ = $conntrack.remove(key);
+            }
+
+            #[inline(always)]
+            fn random(&mut self) -> u32 {
+                // SAFETY: takes and touches nothing.
+                unsafe { bpf_get_prandom_u32() }
+            }
+
+            #[inline(always)]
+            fn now(&self) -> u32 {
+                // SAFETY: takes and touches nothing.
+                unsafe { (bpf_ktime_get_coarse_ns() >> 30) as u32 }
+            }
+
+            #[inline(always)]
+            fn count(&mut self, counter: u32) {
+                if let Some(value) = COUNTERS.get_ptr_mut(counter) {
+                    // SAFETY: this CPU's own element.
+                    unsafe { *value += 1 };
+                }
+            }
+        }
+    };
+}
+
+family!(Addr4, FrontendKey4, EndpointKey4, FRONTENDS4, ENDPOINTS4, CONNTRACK4);
+family!(Addr6, FrontendKey6, EndpointKey6, FRONTENDS6, ENDPOINTS6, CONNTRACK6);
+
+/// Addresses as `bpf_fib_lookup` wants them.
+pub trait FibAddress: Address {
+    /// `AF_INET` or `AF_INET6`.
+    const FAMILY: u8;
+    /// The address's words; IPv4 in the first.
+    fn words(self) -> [u32; 4];
+    /// Traffic class, and flow label with IPv6.
+    fn class(first_word: u32) -> u32;
+}
+
+impl FibAddress for Addr4 {
+    const FAMILY: u8 = 2;
+
+    #[inline(always)]
+    fn words(self) -> [u32; 4] {
+        [self.0, 0, 0, 0]
+    }
+
+    #[inline(always)]
+    fn class(first_word: u32) -> u32 {
+        u32::from_ne_bytes([first_word.to_ne_bytes()[1], 0, 0, 0])
+    }
+}
+
+impl FibAddress for Addr6 {
+    const FAMILY: u8 = 10;
+
+    #[inline(always)]
+    fn words(self) -> [u32; 4] {
+        self.0
+    }
+
+    #[inline(always)]
+    fn class(first_word: u32) -> u32 {
+        first_word & 0x0fff_ffff_u32.to_be()
+    }
+}
+
+/// What the routing table says of a packet.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Fib {
+    /// The hop is all there.
+    Known,
+    /// The hop's neighbour is not known yet.
+    NoNeighbour,
+    /// Not to be sent on by us.
+    Other,
+}
+
+/// Asks the routing table, as for a packet that came in by `device`.
+///
+/// # Safety
+/// `ctx` must be the program's own context.
+#[inline(always)]
+pub unsafe fn fib<A: FibAddress>(
+    ctx: *mut core::ffi::c_void,
+    device: u32,
+    query: &RouteQuery<A>,
+    hop: &mut Hop,
+) -> Fib {
+    let mut params = FibLookup {
+        family: A::FAMILY,
+        l4_protocol: query.protocol,
+        sport: query.sport,
+        dport: query.dport,
+        __bindgen_anon_1: bpf_fib_lookup__bindgen_ty_1 { tot_len: query.length },
+        ifindex: device,
+        __bindgen_anon_2: bpf_fib_lookup__bindgen_ty_2 { flowinfo: A::class(query.first_word) },
+        __bindgen_anon_3: bpf_fib_lookup__bindgen_ty_3 { ipv6_src: query.saddr.words() },
+        __bindgen_anon_4: bpf_fib_lookup__bindgen_ty_4 { ipv6_dst: query.daddr.words() },
+        __bindgen_anon_5: bpf_fib_lookup__bindgen_ty_5 { tbid: 0 },
+        smac: [0; 6],
+        dmac: [0; 6],
+    };
+    let length = size_of::<FibLookup>() as i32;
+    // SAFETY: the caller's context; the structure is all written and has the length given.
+    let code = unsafe { bpf_fib_lookup(ctx, &raw mut params, length, 0) } as u32;
+    hop.device = params.ifindex;
+    if code == BPF_FIB_LKUP_RET_SUCCESS {
+        hop.link = [
+            half(params.dmac, 0),
+            half(params.dmac, 2),
+            half(params.dmac, 4),
+            half(params.smac, 0),
+            half(params.smac, 2),
+            half(params.smac, 4),
+        ];
+        return Fib::Known;
+    }
+    if code == BPF_FIB_LKUP_RET_NO_NEIGH { Fib::NoNeighbour } else { Fib::Other }
+}
+
+#[inline(always)]
+fn half(address: [u8; 6], at: usize) -> u16 {
+    u16::from_ne_bytes([address[at], address[at + 1]])
+}
+
+/// Reads units from a packet, each with one instruction.
+///
+/// # Safety
+/// All of them must lie in the packet.
+#[inline(always)]
+pub unsafe fn read<U: Unit, const N: usize>(start: usize) -> [U; N] {
+    let mut units = [U::default(); N];
+    let mut i = 0;
+    while i < N {
+        // SAFETY: as the caller says.
+        units[i] = unsafe { (start as *const U).add(i).read_unaligned() };
+        i += 1;
+    }
+    units
+}
+
+/// Writes units to a packet, each with one instruction.
+///
+/// # Safety
+/// All of them must lie in the packet, and it must be writable.
+#[inline(always)]
+pub unsafe fn write<U: Unit, const N: usize>(start: usize, units: &[U; N]) {
+    let mut i = 0;
+    while i < N {
+        // SAFETY: as the caller says.
+        unsafe { (start as *mut U).add(i).write_unaligned(units[i]) };
+        i += 1;
+    }
+}
