@@ -18,6 +18,7 @@ use crate::wire::{Name, encode_name, presentation};
 
 mod entry;
 mod lookup;
+mod names;
 mod records;
 
 pub(crate) use entry::{Entry, Kind};

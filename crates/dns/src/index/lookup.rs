@@ -2,13 +2,14 @@
 //! plugin). Differs from CoreDNS where RFC 8020 asks for it: a name that has names below it exists, and a name that
 //! does not exist is NXDOMAIN for every type.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use eastwest_compile::DnsPort;
 
-use super::entry::{dashed_to_ip, ip_to_dashed, protocol_label};
+use super::entry::{Target, dashed_to_ip};
+use super::names::{Joined, PortFilter, arpa_to_ip, below_ports, endpoint_name, rotated, weight};
 use super::{Entry, Index, Kind, PodMode, State};
-use crate::wire::{NAME_MAX, Name, rcode, rtype};
+use crate::wire::{Name, rcode, rtype};
 use crate::writer::{Data, Owner, Section, Writer};
 
 /// The schema that `dns-version.ZONE` names, and its TTL (specification §2.2).
@@ -42,26 +43,15 @@ enum Match {
     Outside,
 }
 
-/// A name as runs of labels; the last one ends with the root.
-struct Joined {
-    wire: [u8; NAME_MAX],
-    len: usize,
-}
-
-impl Joined {
-    /// `None`: longer than a name may be.
-    fn new(parts: &[&[u8]]) -> Option<Self> {
-        let mut name = Self { wire: [0; NAME_MAX], len: 0 };
-        for part in parts {
-            name.wire.get_mut(name.len..name.len + part.len())?.copy_from_slice(part);
-            name.len += part.len();
-        }
-        Some(name)
-    }
-
-    fn as_slice(&self) -> &[u8] {
-        &self.wire[..self.len]
-    }
+/// One name asked of one moment of the index.
+#[derive(Clone, Copy)]
+struct Ask<'a> {
+    state: &'a State,
+    name: &'a Name,
+    /// The zone it is in; for an address, the one its names are in.
+    zone: &'a Name,
+    qtype: u16,
+    owner: Owner<'a>,
 }
 
 impl Index {
@@ -73,7 +63,13 @@ impl Index {
                 None => (name, Owner::Question),
                 Some(n) => (&**n, Owner::Name(n.wire())),
             };
-            let found = self.find(state, here, qtype, owner, w);
+            let zone = self.zone_of(here);
+            let ask =
+                Ask { state, name: here, zone: zone.map_or(&self.zones.names[0], |z| z.0), qtype, owner };
+            let found = match zone {
+                Some((_, labels)) => self.find(ask, labels, w),
+                None => self.reverse(ask, w),
+            };
             // A name that may yet turn up is not denied.
             let missing = if state.synced { rcode::NXDOMAIN } else { rcode::SERVFAIL };
             let code = match found {
@@ -94,12 +90,12 @@ impl Index {
                 Match::Refused => return Found::Done(rcode::REFUSED),
                 Match::Records => rcode::NOERROR,
                 Match::NoData => {
-                    self.soa(state, here, Section::Authority, w);
+                    self.soa(ask, Section::Authority, w);
                     rcode::NOERROR
                 }
                 Match::NoName => {
                     if state.synced {
-                        self.soa(state, here, Section::Authority, w);
+                        self.soa(ask, Section::Authority, w);
                     }
                     missing
                 }
@@ -116,47 +112,41 @@ impl Index {
         zones.min_by_key(|(_, k)| *k)
     }
 
-    fn find(&self, state: &State, name: &Name, qtype: u16, owner: Owner<'_>, w: &mut Writer<'_>) -> Match {
-        let Some((zone, k)) = self.zone_of(name) else {
-            return self.reverse(state, name, qtype, owner, w);
-        };
-        if matches!(qtype, rtype::AXFR | rtype::IXFR) {
+    /// A name in a zone of ours, `k` labels below its apex.
+    fn find(&self, ask: Ask<'_>, k: usize, w: &mut Writer<'_>) -> Match {
+        if matches!(ask.qtype, rtype::AXFR | rtype::IXFR) {
             return Match::Refused;
         }
-        let found = self.in_zone(state, name, zone, k, qtype, owner, w);
-        if state.records.is_empty() {
+        let found = self.in_zone(ask, k, w);
+        if ask.state.records.is_empty() {
             return found;
         }
         // Names of the cluster come before those its users add.
         match found {
-            Match::NoData => self.recorded(state, name, None, qtype, owner, w).unwrap_or(Match::NoData),
-            Match::NoName => self.recorded(state, name, Some(k), qtype, owner, w).unwrap_or(Match::NoName),
+            Match::NoData => self.recorded(ask, None, w).unwrap_or(Match::NoData),
+            Match::NoName => self.recorded(ask, Some(k), w).unwrap_or(Match::NoName),
             found => found,
         }
     }
 
     /// DnsRecord objects; `depth`: labels before the zone, given when wildcards count (RFC 4592).
-    fn recorded(
-        &self,
-        state: &State,
-        name: &Name,
-        depth: Option<usize>,
-        qtype: u16,
-        owner: Owner<'_>,
-        w: &mut Writer<'_>,
-    ) -> Option<Match> {
+    fn recorded(&self, ask: Ask<'_>, depth: Option<usize>, w: &mut Writer<'_>) -> Option<Match> {
+        let Ask { state, name, qtype, owner, .. } = ask;
         let mut sets = state.records.get(name.wire());
         if sets.is_none() {
             if state.records.is_interior(name.wire()) {
                 return Some(Match::NoData);
             }
-            for i in 1..=depth? {
+            let depth = depth?;
+            for i in 1..=depth {
                 let encloser = name.suffix(i);
                 let wildcard = Joined::new(&[b"\x01*", encloser])?;
                 sets = state.records.get(wildcard.as_slice());
                 let exists = state.records.get(encloser).is_some()
                     || state.records.is_interior(encloser)
-                    || state.services.contains(name.labels(i, (i + 2).min(name.count())));
+                    || (i + 3 == depth
+                        && name.label(i + 2) == b"svc"
+                        && state.services.contains(name.labels(i, i + 2)));
                 if sets.is_some() || exists {
                     break;
                 }
@@ -190,27 +180,18 @@ impl Index {
         Some(Match::NoData)
     }
 
-    #[allow(clippy::too_many_arguments)]
-    fn in_zone(
-        &self,
-        state: &State,
-        name: &Name,
-        zone: &Name,
-        k: usize,
-        qtype: u16,
-        owner: Owner<'_>,
-        w: &mut Writer<'_>,
-    ) -> Match {
+    fn in_zone(&self, ask: Ask<'_>, k: usize, w: &mut Writer<'_>) -> Match {
+        let Ask { state, name, qtype, owner, .. } = ask;
         if k == 0 {
-            return self.apex(state, name, zone, qtype, owner, w);
+            return self.apex(ask, w);
         }
         let exists = |yes: bool| if yes { Match::NoData } else { Match::NoName };
         match name.label(k - 1) {
             b"svc" => match k {
                 1 => Match::NoData,
-                2 => exists(self.namespace_exists(state, name.labels(0, 1))),
+                2 => exists(state.namespaces.contains(name.labels(0, 1))),
                 3..=5 => match state.services.get(name.labels(k - 3, k - 1)) {
-                    Some(entry) => self.service(entry, name, zone, k - 3, qtype, owner, w),
+                    Some(entry) => self.service(entry, ask, k - 3, w),
                     None => Match::NoName,
                 },
                 _ => Match::NoName,
@@ -218,17 +199,15 @@ impl Index {
             b"pod" => match k {
                 1 => Match::NoData,
                 _ if self.zones.pods == PodMode::Disabled => Match::NoName,
-                2 => exists(self.namespace_exists(state, name.labels(0, 1))),
-                3 if self.namespace_exists(state, name.labels(1, 2)) => match dashed_to_ip(name.label(0)) {
-                    Some(ip) => self.addresses(&[ip], qtype, owner, w),
+                2 => exists(state.namespaces.contains(name.labels(0, 1))),
+                3 if state.namespaces.contains(name.labels(1, 2)) => match dashed_to_ip(name.label(0)) {
+                    Some(ip) => self.addresses(&[ip], ask, w),
                     None => Match::NoName,
                 },
                 _ => Match::NoName,
             },
             b"dns" if k == 1 => Match::NoData,
-            b"dns" if k == 2 && name.label(0) == b"ns" => {
-                self.addresses(&self.zones.ns_addresses, qtype, owner, w)
-            }
+            b"dns" if k == 2 && name.label(0) == b"ns" => self.addresses(&self.zones.ns_addresses, ask, w),
             b"dns-version" if k == 1 => {
                 if qtype != rtype::TXT {
                     return Match::NoData;
@@ -240,22 +219,11 @@ impl Index {
         }
     }
 
-    fn namespace_exists(&self, state: &State, label: &[u8]) -> bool {
-        state.namespaces.contains(label)
-    }
-
-    fn apex(
-        &self,
-        state: &State,
-        name: &Name,
-        zone: &Name,
-        qtype: u16,
-        owner: Owner<'_>,
-        w: &mut Writer<'_>,
-    ) -> Match {
+    fn apex(&self, ask: Ask<'_>, w: &mut Writer<'_>) -> Match {
+        let Ask { zone, qtype, owner, .. } = ask;
         match qtype {
             rtype::SOA => {
-                self.soa(state, name, Section::Answer, w);
+                self.soa(ask, Section::Answer, w);
                 Match::Records
             }
             rtype::NS => {
@@ -271,18 +239,12 @@ impl Index {
     }
 
     /// The `labels` before `SERVICE.NAMESPACE.svc` decide: none, the Service itself; one, an endpoint; two, a port.
-    #[allow(clippy::too_many_arguments)]
-    fn service(
-        &self,
-        entry: &Entry,
-        name: &Name,
-        zone: &Name,
-        labels: usize,
-        qtype: u16,
-        owner: Owner<'_>,
-        w: &mut Writer<'_>,
-    ) -> Match {
-        let port = (labels == 2).then(|| PortFilter::new(name.label(0), name.label(1)));
+    fn service(&self, entry: &Entry, ask: Ask<'_>, labels: usize, w: &mut Writer<'_>) -> Match {
+        let Ask { name, qtype, owner, .. } = ask;
+        let filter = match labels {
+            2 => PortFilter::new(name.label(0), name.label(1)),
+            _ => PortFilter::ANY,
+        };
         match &entry.kind {
             Kind::External(target) if labels == 0 => {
                 w.record(Section::Answer, owner, rtype::CNAME, self.zones.ttl, Data::Name(target));
@@ -293,19 +255,9 @@ impl Index {
             }
             Kind::External(_) | Kind::Nothing => Match::NoName,
             Kind::ClusterIp { ips, ports } => match labels {
-                0 => self.cluster_ip(entry, zone, ips, ports, &PortFilter::ANY, qtype, owner, w),
                 1 if below_ports(name.label(0), ports) => Match::NoData,
                 1 => Match::NoName,
-                _ => self.cluster_ip(
-                    entry,
-                    zone,
-                    ips,
-                    ports,
-                    &port.unwrap_or(PortFilter::ANY),
-                    qtype,
-                    owner,
-                    w,
-                ),
+                _ => self.cluster_ip(entry, ask, ips, ports, &filter, w),
             },
             Kind::Headless(h) if h.is_empty() => Match::NoName,
             Kind::Headless(h) => match labels {
@@ -326,7 +278,7 @@ impl Index {
                 }
                 0 => {
                     let all: Vec<_> = if qtype == rtype::SRV { h.targets().collect() } else { Vec::new() };
-                    self.endpoints(entry, zone, &all, &PortFilter::ANY, qtype, owner, w)
+                    self.endpoints(entry, ask, &all, &filter, w)
                 }
                 1 => {
                     let targets = h.named(name.label(0));
@@ -334,40 +286,37 @@ impl Index {
                         let below = h.targets().any(|t| below_ports(name.label(0), t.ports));
                         return if below { Match::NoData } else { Match::NoName };
                     }
-                    self.endpoints(entry, zone, &targets, &PortFilter::ANY, qtype, owner, w)
+                    self.endpoints(entry, ask, &targets, &filter, w)
                 }
                 _ => {
-                    let filter = port.unwrap_or(PortFilter::ANY);
                     let targets: Vec<_> =
                         h.targets().filter(|t| t.ports.iter().any(|p| filter.matches(p))).collect();
                     if targets.is_empty() {
                         return Match::NoName;
                     }
-                    self.endpoints(entry, zone, &targets, &filter, qtype, owner, w)
+                    self.endpoints(entry, ask, &targets, &filter, w)
                 }
             },
         }
     }
 
-    #[allow(clippy::too_many_arguments)]
     fn cluster_ip(
         &self,
         entry: &Entry,
-        zone: &Name,
+        ask: Ask<'_>,
         ips: &[IpAddr],
         ports: &[DnsPort],
         filter: &PortFilter<'_>,
-        qtype: u16,
-        owner: Owner<'_>,
         w: &mut Writer<'_>,
     ) -> Match {
+        let Ask { zone, qtype, owner, .. } = ask;
         let matching = ports.iter().filter(|p| filter.matches(p));
         let n = matching.clone().count();
         if n == 0 && !filter.is_any() {
             return Match::NoName;
         }
         if qtype != rtype::SRV {
-            return self.addresses(ips, qtype, owner, w);
+            return self.addresses(ips, ask, w);
         }
         let Some(target) = Joined::new(&[&entry.key, b"\x03svc", zone.wire()]) else { return Match::NoData };
         for port in matching {
@@ -385,23 +334,21 @@ impl Index {
     }
 
     /// A/AAAA of `targets`, or SRV of their ports that match, with the addresses of the names they point to.
-    #[allow(clippy::too_many_arguments)]
     fn endpoints(
         &self,
         entry: &Entry,
-        zone: &Name,
-        targets: &[super::entry::Target<'_>],
+        ask: Ask<'_>,
+        targets: &[Target<'_>],
         filter: &PortFilter<'_>,
-        qtype: u16,
-        owner: Owner<'_>,
         w: &mut Writer<'_>,
     ) -> Match {
+        let Ask { zone, qtype, owner, .. } = ask;
         if qtype != rtype::SRV {
             let mut ips: Vec<IpAddr> = targets.iter().map(|t| t.addr).collect();
             ips.dedup();
-            return self.addresses(&ips, qtype, owner, w);
+            return self.addresses(&ips, ask, w);
         }
-        let matching = |t: &super::entry::Target<'_>| t.ports.iter().filter(|p| filter.matches(p)).count();
+        let matching = |t: &Target<'_>| t.ports.iter().filter(|p| filter.matches(p)).count();
         let weight = weight(targets.iter().map(matching).sum());
         let order: Vec<_> = rotated(targets.len()).filter_map(|i| targets.get(i)).collect();
         let mut seen = std::collections::HashSet::new();
@@ -435,8 +382,8 @@ impl Index {
         Match::Records
     }
 
-    fn addresses(&self, ips: &[IpAddr], qtype: u16, owner: Owner<'_>, w: &mut Writer<'_>) -> Match {
-        let wanted = |ip: &&IpAddr| match qtype {
+    fn addresses(&self, ips: &[IpAddr], ask: Ask<'_>, w: &mut Writer<'_>) -> Match {
+        let wanted = |ip: &&IpAddr| match ask.qtype {
             rtype::A => ip.is_ipv4(),
             rtype::AAAA => ip.is_ipv6(),
             _ => false,
@@ -444,7 +391,7 @@ impl Index {
         let n = ips.iter().filter(wanted).count();
         let from = if n > 1 { fastrand::usize(..n) } else { 0 };
         for ip in ips.iter().filter(wanted).cycle().skip(from).take(n) {
-            if !self.address(Section::Answer, owner, *ip, w) {
+            if !self.address(Section::Answer, ask.owner, *ip, w) {
                 break;
             }
         }
@@ -461,16 +408,16 @@ impl Index {
 
     /// PTR of an address that a Service or an endpoint of a headless one has. Others are for the upstreams to know,
     /// as with kubeadm's `fallthrough in-addr.arpa ip6.arpa`.
-    fn reverse(&self, state: &State, name: &Name, qtype: u16, owner: Owner<'_>, w: &mut Writer<'_>) -> Match {
+    fn reverse(&self, ask: Ask<'_>, w: &mut Writer<'_>) -> Match {
+        let Ask { state, name, zone, qtype, owner } = ask;
         let Some(ip) = arpa_to_ip(name) else { return Match::Outside };
         let Some(owners) = state.reverse.get(&ip) else {
-            return self.recorded(state, name, None, qtype, owner, w).unwrap_or(Match::Outside);
+            return self.recorded(ask, None, w).unwrap_or(Match::Outside);
         };
         if qtype != rtype::PTR {
             return Match::NoData;
         }
         let entries = || owners.as_slice().iter().filter_map(|key| state.services.get(key));
-        let zone = &self.zones.names[0];
         let ttl = self.zones.ttl;
         if let Some(entry) = entries().find(|e| matches!(e.kind, Kind::ClusterIp { .. })) {
             if let Some(target) = Joined::new(&[&entry.key, b"\x03svc", zone.wire()]) {
@@ -493,104 +440,23 @@ impl Index {
         found
     }
 
-    /// The SOA of the zone that `name` is in, as CoreDNS makes it.
-    fn soa(&self, state: &State, name: &Name, section: Section, w: &mut Writer<'_>) {
-        let zone = match self.zone_of(name) {
-            Some((zone, _)) => zone.wire(),
+    /// The SOA of the zone that the name is in, as CoreDNS makes it.
+    fn soa(&self, ask: Ask<'_>, section: Section, w: &mut Writer<'_>) {
+        let name = ask.name;
+        let zone = match name.below(ask.zone) {
+            Some(_) => ask.zone.wire(),
+            // in-addr.arpa or ip6.arpa.
             None if name.count() > 2 => name.suffix(name.count() - 2),
             None => return,
         };
-        let (Some(mname), Some(rname)) = (
-            Joined::new(&[
-                b"\x02ns\x03dns",
-                self.zone_of(name).map_or(self.zones.names[0].wire(), |z| z.0.wire()),
-            ]),
-            Joined::new(&[b"\x0ahostmaster", zone]),
-        ) else {
+        let (Some(mname), Some(rname)) =
+            (Joined::new(&[b"\x02ns\x03dns", ask.zone.wire()]), Joined::new(&[b"\x0ahostmaster", zone]))
+        else {
             return;
         };
         let ttl = self.zones.ttl;
-        let numbers = [state.serial, 7200, 1800, 86_400, ttl];
+        let numbers = [ask.state.serial, 7200, 1800, 86_400, ttl];
         let data = Data::Soa { mname: mname.as_slice(), rname: rname.as_slice(), numbers };
         w.record(section, Owner::Name(zone), rtype::SOA, ttl.min(300), data);
     }
-}
-
-/// `_port._protocol`; the underscores may be missing, and a lone one stands for any, as CoreDNS reads them.
-struct PortFilter<'a> {
-    name: &'a [u8],
-    protocol: &'a [u8],
-}
-
-impl<'a> PortFilter<'a> {
-    const ANY: PortFilter<'static> = PortFilter { name: b"", protocol: b"" };
-
-    fn new(name: &'a [u8], protocol: &'a [u8]) -> Self {
-        Self {
-            name: name.strip_prefix(b"_").unwrap_or(name),
-            protocol: protocol.strip_prefix(b"_").unwrap_or(protocol),
-        }
-    }
-
-    fn is_any(&self) -> bool {
-        self.name.is_empty() && self.protocol.is_empty()
-    }
-
-    fn matches(&self, port: &DnsPort) -> bool {
-        (self.name.is_empty() || port.name.as_bytes().eq_ignore_ascii_case(self.name))
-            && (self.protocol.is_empty() || protocol_label(port.protocol) == self.protocol)
-    }
-}
-
-/// Whether `label` is the `_protocol` above a named port: such a name exists (RFC 8020).
-fn below_ports(label: &[u8], ports: &[DnsPort]) -> bool {
-    let Some(protocol) = label.strip_prefix(b"_") else { return false };
-    ports.iter().any(|p| !p.name.is_empty() && protocol_label(p.protocol) == protocol)
-}
-
-/// CoreDNS' weight: a hundred shared evenly, at least 1.
-fn weight(records: usize) -> u16 {
-    (100 / records.max(1)).max(1) as u16
-}
-
-fn endpoint_name(entry: &Entry, zone: &Name, target: &super::entry::Target<'_>) -> Option<Joined> {
-    let mut dashed = [0; 64];
-    let label = match target.hostname {
-        Some(hostname) => hostname,
-        None => {
-            let len = ip_to_dashed(target.addr, &mut dashed);
-            &dashed[..len]
-        }
-    };
-    Joined::new(&[&[label.len() as u8], label, &entry.key, b"\x03svc", zone.wire()])
-}
-
-/// `0..n` from a random start, so that each client begins elsewhere.
-fn rotated(n: usize) -> impl Iterator<Item = usize> {
-    let from = if n > 1 { fastrand::usize(..n) } else { 0 };
-    (from..n).chain(0..from)
-}
-
-/// The address of `d.c.b.a.in-addr.arpa` or of 32 nibbles under `ip6.arpa`.
-fn arpa_to_ip(name: &Name) -> Option<IpAddr> {
-    const V4: &[u8] = b"\x07in-addr\x04arpa\x00";
-    const V6: &[u8] = b"\x03ip6\x04arpa\x00";
-    if name.count() == 6 && name.suffix(4) == V4 {
-        let mut octets = [0u8; 4];
-        for (i, octet) in octets.iter_mut().enumerate() {
-            let text = name.label(3 - i);
-            let plain = text.len() == 1 || text.first() != Some(&b'0');
-            *octet = std::str::from_utf8(text).ok().filter(|t| plain && !t.starts_with('+'))?.parse().ok()?;
-        }
-        return Some(Ipv4Addr::from(octets).into());
-    }
-    if name.count() == 34 && name.suffix(32) == V6 {
-        let mut bits = 0u128;
-        for i in (0..32).rev() {
-            let [digit] = name.label(i) else { return None };
-            bits = bits << 4 | u128::from(char::from(*digit).to_digit(16)?);
-        }
-        return Some(Ipv6Addr::from(bits).into());
-    }
-    None
 }
