@@ -41,8 +41,13 @@ pub fn build(root: &Path) -> Result<()> {
             command
         }
     };
-    let flags =
-        ["-Cdebuginfo=2".to_owned(), "-Clink-arg=--btf".to_owned(), format!("-Clinker={}", linker.display())];
+    let flags = [
+        "-Cdebuginfo=2".to_owned(),
+        "-Clink-arg=--btf".to_owned(),
+        // Words in a packet are not aligned. Without this each is read byte by byte.
+        "-Clink-arg=--cpu-features=+allows-misaligned-mem-access".to_owned(),
+        format!("-Clinker={}", linker.display()),
+    ];
     let status = command
         .args(["--release", "--target", TARGET, "--target-dir"])
         .arg(&build_dir)

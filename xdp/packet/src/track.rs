@@ -162,8 +162,9 @@ pub fn open<A: Address, M: Maps<A>>(maps: &mut M, work: &mut Work<A>, again: boo
     }
 }
 
-/// Takes a reverse key that is there already, if it may.
-#[inline(never)]
+/// Takes a reverse key that is there already, if it may. Inlined: each frame has 32 bytes at least, and all calls together
+/// have 512.
+#[inline(always)]
 fn take_over<A: Address, M: Maps<A>>(maps: &mut M, work: &mut Work<A>) -> Insert {
     let Some(holder) = maps.track(&work.other) else {
         // Evicted in between.
