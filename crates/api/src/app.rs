@@ -82,6 +82,17 @@ impl App {
         self.0.closing.is_cancelled()
     }
 
+    /// Why requests should go elsewhere; `None` when all is well.
+    pub fn unready(&self) -> Option<&'static str> {
+        if self.closing() {
+            Some("shutting down")
+        } else if !self.store().healthy() {
+            Some("the store cannot write to disk")
+        } else {
+            None
+        }
+    }
+
     pub(crate) fn realm(&self, kind: Kind) -> &Realm {
         if kind == Kind::NodeState { &self.0.states } else { &self.0.main }
     }

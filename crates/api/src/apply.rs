@@ -214,11 +214,16 @@ fn is_item(item: &Value, key: &str) -> bool {
     })
 }
 
+/// Whether an item is the one that a `v:` step names.
+fn equals(item: &Value, json: &str) -> bool {
+    serde_json::from_str::<Value>(json).is_ok_and(|v| v == *item)
+}
+
 fn resolve<'v>(value: &'v Value, path: &[Step]) -> Option<&'v Value> {
     path.iter().try_fold(value, |value, step| match step {
         Step::Field(name) => value.get(name),
         Step::Key(key) => value.as_array()?.iter().find(|i| is_item(i, key)),
-        Step::Item(item) => value.as_array()?.iter().find(|i| i.to_string() == *item),
+        Step::Item(item) => value.as_array()?.iter().find(|i| equals(i, item)),
     })
 }
 
@@ -234,7 +239,7 @@ fn remove(value: &mut Value, path: &[Step]) {
             map.remove(name);
         }
         (Step::Key(key), Some(Value::Array(items))) => items.retain(|i| !is_item(i, key)),
-        (Step::Item(item), Some(Value::Array(items))) => items.retain(|i| i.to_string() != *item),
+        (Step::Item(item), Some(Value::Array(items))) => items.retain(|i| !equals(i, item)),
         _ => {}
     }
 }

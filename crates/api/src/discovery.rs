@@ -31,10 +31,10 @@ pub fn routes() -> Router<App> {
 }
 
 async fn ready(State(app): State<App>) -> Response {
-    if app.closing() {
-        return (StatusCode::SERVICE_UNAVAILABLE, "shutting down").into_response();
+    match app.unready() {
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, why).into_response(),
+        None => "ok".into_response(),
     }
-    "ok".into_response()
 }
 
 async fn version() -> Json<Value> {

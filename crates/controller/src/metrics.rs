@@ -146,8 +146,8 @@ async fn metrics(State(registry): State<Arc<Registry>>) -> Response {
 }
 
 async fn ready(State(app): State<App>) -> Response {
-    if app.closing() {
-        return (StatusCode::SERVICE_UNAVAILABLE, "shutting down").into_response();
+    match app.unready() {
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, why).into_response(),
+        None => "ok".into_response(),
     }
-    "ok".into_response()
 }

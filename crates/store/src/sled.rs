@@ -36,6 +36,8 @@ pub struct Sled {
     path: PathBuf,
     db: ::sled::Db,
     files: Files,
+    /// Set by the first write that failed: what of it is on disk is not known, so no other may follow.
+    failed: Option<Error>,
 }
 
 /// The files behind the database, for syncing them.
@@ -103,7 +105,7 @@ impl Sled {
             Err(panic) => return Err(refuse(path, &panic_text(&*panic))),
         };
         let files = Files::open(path).map_err(|e| refuse(path, &e.to_string()))?;
-        Ok(Self { path: path.to_owned(), db, files })
+        Ok(Self { path: path.to_owned(), db, files, failed: None })
     }
 
     fn read_all(&self) -> Result<Loaded, Error> {
@@ -167,6 +169,9 @@ impl Disk for Sled {
     }
 
     fn write(&mut self, changes: &[Change], head: Revision) -> Result<(), Error> {
+        if let Some(failed) = &self.failed {
+            return Err(failed.clone());
+        }
         let mut batch = ::sled::Batch::default();
         for change in changes {
             let key = encode_key(&change.key);
@@ -182,11 +187,17 @@ impl Disk for Sled {
         }
         batch.insert(META_HEAD, &head.0.to_be_bytes());
         let write = || self.db.apply_batch(batch).and_then(|()| self.db.flush());
-        match catch_unwind(AssertUnwindSafe(write)) {
-            Ok(Ok(_)) => self.files.sync().map_err(|e| Error::Write(e.to_string())),
-            Ok(Err(e)) => Err(Error::Write(e.to_string())),
-            Err(panic) => Err(Error::Write(panic_text(&*panic))),
-        }
+        let why = match catch_unwind(AssertUnwindSafe(write)) {
+            Ok(Ok(_)) => match self.files.sync() {
+                Ok(()) => return Ok(()),
+                Err(e) => e.to_string(),
+            },
+            Ok(Err(e)) => e.to_string(),
+            Err(panic) => panic_text(&*panic),
+        };
+        let failed = Error::Write(format!("{why}; restart the controller when the disk is well again"));
+        self.failed = Some(failed.clone());
+        Err(failed)
     }
 }
 

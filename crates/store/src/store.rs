@@ -1,6 +1,6 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
@@ -57,6 +57,8 @@ pub(crate) struct Shared {
     state: RwLock<State>,
     pub(crate) head: watch::Sender<Revision>,
     pub(crate) watchers: AtomicUsize,
+    /// The last write failed.
+    failing: AtomicBool,
 }
 
 impl Shared {
@@ -130,6 +132,7 @@ impl Store {
             state: RwLock::new(state),
             head: watch::Sender::new(loaded.head),
             watchers: AtomicUsize::new(0),
+            failing: AtomicBool::new(false),
         });
         let (queue, jobs) = mpsc::channel(QUEUE);
         let (running, ended) = watch::channel(());
@@ -152,6 +155,11 @@ impl Store {
     /// The newest durable revision.
     pub fn revision(&self) -> Revision {
         *self.shared.head.borrow()
+    }
+
+    /// Whether the last write went to disk.
+    pub fn healthy(&self) -> bool {
+        !self.shared.failing.load(Ordering::Relaxed)
     }
 
     /// Watchers that are open now.
@@ -335,9 +343,9 @@ impl<D: Disk> Writer<D> {
             })
             .collect();
         let start = Instant::now();
-        self.disk
-            .write(&changes, batch.revision)
-            .inspect_err(|error| tracing::error!(%error, "the store cannot write"))?;
+        let written = self.disk.write(&changes, batch.revision);
+        self.shared.failing.store(written.is_err(), Ordering::Relaxed);
+        written.inspect_err(|error| tracing::error!(%error, "the store cannot write"))?;
         if let Some(on_flush) = &self.options.on_flush {
             on_flush(Flush { took: start.elapsed(), transactions, writes: batch.events.len() });
         }

@@ -178,6 +178,7 @@ async fn what_the_disk_refuses_nobody_sees() {
     );
     broken.store(false, std::sync::atomic::Ordering::SeqCst);
     assert_eq!(write(&store, "c").await, Revision(2));
+    assert!(store.healthy());
 }
 
 #[tokio::test]
