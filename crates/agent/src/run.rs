@@ -1,6 +1,6 @@
 //! Wires the core to the kernel, the disk, the network and the controller, in the order of a start.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -243,7 +243,7 @@ pub async fn run(settings: Settings, reload: impl Fn()) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Follows the controller and reports to it; waits for its kubeconfig if need be.
+/// Follows the controller and reports to it; waits for its kubeconfig if need be, and takes another one when it comes.
 async fn controller(
     kubeconfig: PathBuf,
     held: Option<Position>,
@@ -252,29 +252,54 @@ async fn controller(
     sources: report::Sources,
     stop: CancellationToken,
 ) {
-    let client = loop {
-        match Client::from_path(Some(&kubeconfig), None).await {
-            Ok(client) => {
-                sources.problems.set("kubeconfig", None);
-                break client;
-            }
-            Err(e) => sources.problems.set("kubeconfig", Some(e.to_string())),
-        }
-        tokio::select! {
-            () = tokio::time::sleep(RETRY) => {}
-            () = stop.cancelled() => return,
-        }
-    };
     let node = sources.identity.name.clone();
     // Agents that start together come back at different times.
     let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let seed = node.bytes().fold(u64::from(clock.subsec_nanos()), |a, b| a.wrapping_mul(31) ^ u64::from(b));
-    let machine = Machine::new(held, seed, Instant::now());
-    let follower = Follow { client: client.clone(), node, machine, events, status: following };
-    tokio::select! {
-        () = follow(follower) => {}
-        () = report::run(client, sources, stop.clone()) => {}
-        () = stop.cancelled() => {}
+    let mut held = held;
+    while !stop.is_cancelled() {
+        let text = tokio::fs::read(&kubeconfig).await.ok();
+        let client = match Client::from_path(Some(&kubeconfig), None).await {
+            Ok(client) => {
+                sources.problems.set("kubeconfig", None);
+                client
+            }
+            Err(e) => {
+                sources.problems.set("kubeconfig", Some(e.to_string()));
+                tokio::select! {
+                    () = tokio::time::sleep(RETRY) => {}
+                    () = stop.cancelled() => {}
+                }
+                continue;
+            }
+        };
+        let machine = Machine::new(held.take(), seed, Instant::now());
+        let follower = Follow {
+            client: client.clone(),
+            node: node.clone(),
+            machine,
+            events: events.clone(),
+            status: following.clone(),
+        };
+        tokio::select! {
+            () = follow(follower) => return,
+            () = report::run(client, sources.clone(), stop.clone()) => return,
+            () = another_file(&kubeconfig, text) => info!("another kubeconfig: connecting with it"),
+            () = stop.cancelled() => return,
+        }
+        following.send_modify(|f| f.connected = false);
+        held.clone_from(&sources.status.borrow().applied);
+    }
+}
+
+/// Waits until the file has another content; one that is gone for a moment is not another.
+async fn another_file(path: &Path, content: Option<Vec<u8>>) {
+    loop {
+        tokio::time::sleep(RETRY).await;
+        let now = tokio::fs::read(path).await.ok();
+        if now.is_some() && now != content {
+            return;
+        }
     }
 }
 
