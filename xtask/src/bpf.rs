@@ -46,8 +46,6 @@ pub fn build(root: &Path) -> Result<()> {
         "-Clink-arg=--btf".to_owned(),
         // Else copies and clearing of values are calls that go byte by byte, each with a stack frame of its own.
         "-Clink-arg=--disable-expand-memcpy-in-order".to_owned(),
-        // Words in a packet are not aligned. Without this each is read byte by byte.
-        "-Clink-arg=--cpu-features=+allows-misaligned-mem-access".to_owned(),
         format!("-Clinker={}", linker.display()),
     ];
     let status = command

@@ -15,8 +15,10 @@ fn main() -> Result<()> {
     }
 }
 
-/// The repository: the folder above this crate's.
+/// The repository: the folder above this crate's. cargo names it to what it runs; several copies of the repository may
+/// share one target folder, and then this very file.
 fn root() -> Result<PathBuf> {
-    let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let here =
+        env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
     Ok(here.parent().context("xtask has no folder above it")?.to_owned())
 }

@@ -10,7 +10,7 @@ use eastwest_abi::{
     Addr4, Addr6, Backend, Config, Conntrack, ConntrackKey, EndpointKey4, EndpointKey6, Frontend,
     FrontendKey4, FrontendKey6,
 };
-use eastwest_packet::{Address, Hop, Insert, Maps, RouteQuery, Unit, Work};
+use eastwest_packet::{Address, Hop, Insert, Maps, RouteQuery, Work};
 
 use crate::maps::{
     BACKENDS, CONFIG, CONNTRACK4, CONNTRACK6, COUNTERS, ENDPOINTS4, ENDPOINTS6, FRONTENDS4, FRONTENDS6,
@@ -227,34 +227,4 @@ pub unsafe fn fib<A: FibAddress>(
 #[inline(always)]
 fn half(address: [u8; 6], at: usize) -> u16 {
     u16::from_ne_bytes([address[at], address[at + 1]])
-}
-
-/// Reads units from a packet, each with one instruction.
-///
-/// # Safety
-/// All of them must lie in the packet.
-#[inline(always)]
-pub unsafe fn read<U: Unit, const N: usize>(start: usize) -> [U; N] {
-    let mut units = [U::default(); N];
-    let mut i = 0;
-    while i < N {
-        // SAFETY: as the caller says.
-        units[i] = unsafe { (start as *const U).add(i).read_unaligned() };
-        i += 1;
-    }
-    units
-}
-
-/// Writes units to a packet, each with one instruction.
-///
-/// # Safety
-/// All of them must lie in the packet, and it must be writable.
-#[inline(always)]
-pub unsafe fn write<U: Unit, const N: usize>(start: usize, units: &[U; N]) {
-    let mut i = 0;
-    while i < N {
-        // SAFETY: as the caller says.
-        unsafe { (start as *mut U).add(i).write_unaligned(units[i]) };
-        i += 1;
-    }
 }

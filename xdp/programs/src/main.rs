@@ -2,7 +2,9 @@
 
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
 
+mod access;
 mod empty;
 mod kernel;
 mod link;

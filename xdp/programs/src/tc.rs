@@ -10,7 +10,8 @@ use eastwest_abi::Config;
 use eastwest_packet::wire::{PROTOCOL_UDP, checksum_offset};
 use eastwest_packet::{ChecksumChange, Checksums, Hop, Packet, RouteQuery, Router, Unit, Verdict, Via};
 
-use crate::kernel::{FARTHEST, Fib, FibAddress, HANDOVER_MARK, fib, read, write};
+use crate::access::{read, write};
+use crate::kernel::{FARTHEST, Fib, FibAddress, HANDOVER_MARK, fib};
 
 /// `TCX_NEXT`, which is `TC_ACT_UNSPEC`: as if we were not there.
 pub const GO_ON: i32 = -1;

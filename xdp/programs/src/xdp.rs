@@ -6,7 +6,8 @@ use aya_ebpf::programs::XdpContext;
 use eastwest_abi::{Config, config_flags};
 use eastwest_packet::{ChecksumChange, Checksums, Hop, Packet, RouteQuery, Router, Unit, Verdict, Via};
 
-use crate::kernel::{FARTHEST, Fib, FibAddress, HANDOVER_MARK, fib, read, write};
+use crate::access::{distance, read, write};
+use crate::kernel::{FARTHEST, Fib, FibAddress, HANDOVER_MARK, fib};
 
 /// The packet.
 pub struct XdpPacket {
@@ -72,7 +73,7 @@ impl XdpPacket {
 impl Packet for XdpPacket {
     #[inline(always)]
     fn len(&self) -> u32 {
-        (self.data_end() - self.data()) as u32
+        distance(self.data(), self.data_end()) as u32
     }
 
     #[inline(always)]
