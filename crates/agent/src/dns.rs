@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use eastwest_dataplane::address;
-use eastwest_dns::{Forwarder, Index, Metrics, Server, ServerOptions};
+use eastwest_dns::{BindError, Forwarder, Index, Metrics, Server, ServerOptions};
 use ipnet::IpNet;
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::info;
 
 use crate::problems::Problems;
@@ -25,27 +25,26 @@ pub struct Dns {
 }
 
 impl Dns {
-    /// Serves until `stop`, then lets running queries end.
+    /// Serves until `stop`, then lets running queries end. An address that cannot be bound is tried again, and those
+    /// that are served know nothing of it.
     pub async fn run(self, stop: CancellationToken) {
-        if self.addresses.is_empty() {
-            return;
-        }
-        let mut serving: Option<(CancellationToken, JoinHandle<()>)> = None;
-        loop {
-            let (server, left_out) = self.bind();
-            let whole = left_out.is_empty();
-            self.problems.set("dns", (!whole).then(|| left_out.join("; ")));
-            // The first server stays while nothing is gained; two on one address share its queries for a moment.
-            if let Some(server) = server.filter(|_| whole || serving.is_none()) {
-                info!(addresses = ?server.addresses(), "serving DNS");
-                let token = stop.child_token();
-                let next = (token.clone(), tokio::spawn(server.run(token)));
-                if let Some((token, task)) = serving.replace(next) {
-                    token.cancel();
-                    let _ = task.await;
+        let serving = TaskTracker::new();
+        let mut missing = self.addresses.clone();
+        while !missing.is_empty() {
+            let mut left_out = Vec::new();
+            missing.retain(|addr| match self.bind(*addr) {
+                Ok(server) => {
+                    info!(address = %addr, "serving DNS");
+                    serving.spawn(server.run(stop.clone()));
+                    false
                 }
-            }
-            if whole {
+                Err(e) => {
+                    left_out.push(e.to_string());
+                    true
+                }
+            });
+            self.problems.set("dns", (!left_out.is_empty()).then(|| left_out.join("; ")));
+            if missing.is_empty() {
                 break;
             }
             tokio::select! {
@@ -53,26 +52,13 @@ impl Dns {
                 () = stop.cancelled() => break,
             }
         }
-        if let Some((_, task)) = serving {
-            let _ = task.await;
-        }
+        serving.close();
+        serving.wait().await;
     }
 
-    /// Binds what can be bound; the rest with its reason.
-    fn bind(&self) -> (Option<Server>, Vec<String>) {
-        let mut addresses = self.addresses.clone();
-        let mut left_out = Vec::new();
-        while !addresses.is_empty() {
-            let (index, forwarder) = (self.index.clone(), self.forwarder.clone());
-            match Server::bind(&addresses, index, forwarder, self.metrics.clone(), ServerOptions::default()) {
-                Ok(server) => return (Some(server), left_out),
-                Err(e) => {
-                    addresses.retain(|a| *a != e.addr);
-                    left_out.push(e.to_string());
-                }
-            }
-        }
-        (None, left_out)
+    fn bind(&self, addr: SocketAddr) -> Result<Server, BindError> {
+        let (index, forwarder) = (self.index.clone(), self.forwarder.clone());
+        Server::bind(&[addr], index, forwarder, self.metrics.clone(), ServerOptions::default())
     }
 }
 

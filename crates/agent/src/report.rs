@@ -13,8 +13,9 @@ use crate::core::Status;
 use crate::node::Identity;
 use crate::problems::Problems;
 
-/// Shortest time between two reports; after a pause a report goes at once.
+/// Time between two reports in the long run; after a pause, so many go at once.
 const SPACING: Duration = Duration::from_millis(100);
+const BURST: u32 = 20;
 /// Counters alone are reported so often.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 const RETRY: Duration = Duration::from_secs(1);
@@ -67,11 +68,32 @@ impl Sources {
     }
 }
 
+/// When the next report may go. A writer that waits for each of its writes is not slowed down; a controller with many
+/// agents under many writes hears of each agent ten times a second.
+#[derive(Debug)]
+struct Pace {
+    /// The moment at which all of the burst would be there again.
+    full_at: Option<Instant>,
+}
+
+impl Pace {
+    /// Earliest moment for a report.
+    fn next(&self, now: Instant) -> Instant {
+        let earliest = self.full_at.and_then(|at| at.checked_sub(SPACING * (BURST - 1)));
+        earliest.unwrap_or(now).max(now)
+    }
+
+    fn sent(&mut self, now: Instant) {
+        self.full_at = Some(self.full_at.unwrap_or(now).max(now) + SPACING);
+    }
+}
+
 /// Reports whenever something has changed and the controller is there, until `stop`.
 pub async fn run(client: Client, mut sources: Sources, stop: CancellationToken) {
     let mut problems = sources.problems.subscribe();
     let mut registered = 0;
-    let mut last: Option<(NodeState, Instant)> = None;
+    let mut last: Option<NodeState> = None;
+    let mut pace = Pace { full_at: None };
     let mut heartbeat = tokio::time::interval(HEARTBEAT);
     heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut again = false;
@@ -109,17 +131,16 @@ pub async fn run(client: Client, mut sources: Sources, stop: CancellationToken) 
                 }
             }
         }
-        if let Some((_, at)) = &last {
-            tokio::time::sleep_until(*at + SPACING).await;
-        }
+        tokio::time::sleep_until(pace.next(Instant::now())).await;
         let state = sources.state();
-        if last.as_ref().is_some_and(|(reported, _)| !beat && !differs(reported, &state)) {
+        if last.as_ref().is_some_and(|reported| !beat && !differs(reported, &state)) {
             continue;
         }
+        pace.sent(Instant::now());
         match client.replace(&state, &WriteOptions::default()).await {
             Ok::<NodeState, _>(_) => {
                 sources.problems.set("report", None);
-                last = Some((state, Instant::now()));
+                last = Some(state);
             }
             Err(e) => {
                 debug!(error = %e, "report");
@@ -157,4 +178,31 @@ async fn register(client: &Client, identity: &Identity) -> Result<(), eastwest_c
         Err(e) => return Err(e),
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_at_once_then_ten_a_second() {
+        let start = Instant::now();
+        let mut pace = Pace { full_at: None };
+        let mut now = start;
+        let mut sent = Vec::new();
+        for _ in 0..50 {
+            now = pace.next(now);
+            pace.sent(now);
+            sent.push((now - start).as_millis());
+        }
+        assert_eq!(sent[..20], [0; 20]);
+        assert_eq!(sent[20..23], [100, 200, 300]);
+        assert_eq!(sent[49], 3000);
+        // A pause brings the burst back, and no more than that.
+        now += Duration::from_secs(60);
+        for n in 0..25u32 {
+            assert_eq!(pace.next(now) > now, n >= BURST, "{n}");
+            pace.sent(now);
+        }
+    }
 }

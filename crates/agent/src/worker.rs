@@ -72,18 +72,19 @@ impl<D: Dataplane + 'static> Worker<D> {
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => break,
+                // Before the events: a flood of them shall not keep retries and counters waiting.
+                _ = tick.tick() => {
+                    self.health.busy();
+                    self.core.tick();
+                    self.health.idle();
+                    self.levels.send_replace(levels_of(&self.core));
+                }
                 count = self.received.recv_many(&mut batch, BATCH), if open => {
                     open = count > 0;
                     self.metrics.received();
                     self.health.busy();
                     self.core.batch(batch.drain(..));
                     self.health.idle();
-                }
-                _ = tick.tick() => {
-                    self.health.busy();
-                    self.core.tick();
-                    self.health.idle();
-                    self.levels.send_replace(levels_of(&self.core));
                 }
             }
             let status = self.core.status();
