@@ -12,6 +12,8 @@
 mod address;
 pub mod checksum;
 mod choose;
+#[cfg(any(test, feature = "host"))]
+pub mod host;
 mod nic;
 mod parse;
 mod pod;
@@ -19,6 +21,8 @@ mod refuse;
 mod rewrite;
 mod track;
 mod traits;
+#[cfg(any(test, feature = "vectors"))]
+pub mod vectors;
 pub mod wire;
 mod work;
 

@@ -4,6 +4,7 @@
 //! for the whole object makes unaligned accesses of the stack too, which the verifier refuses. So these are written out.
 
 use core::arch::asm;
+use core::intrinsics::is_val_statically_known;
 use core::mem::transmute_copy;
 
 use eastwest_packet::Unit;
@@ -18,6 +19,27 @@ pub fn distance(from: usize, to: usize) -> usize {
         asm!("{0} = {0}", inout(reg) distance, options(pure, nomem, nostack, preserves_flags));
     }
     distance
+}
+
+/// The farthest offset that is looked at; the verifier wants one. Of use only where the offset is not constant.
+const FARTHEST: usize = 0x7fff;
+
+/// The offset, unless it is too far; with its bounds in the very register that is used. Of a comparison alone the verifier of
+/// Linux 6.1 knows nothing any more when the compiler loads the value again from the stack.
+#[inline(always)]
+pub fn near(at: usize) -> Option<usize> {
+    if at > FARTHEST {
+        return None;
+    }
+    if is_val_statically_known(at) {
+        return Some(at);
+    }
+    let mut near = at;
+    // SAFETY: changes one register.
+    unsafe {
+        asm!("{0} &= {1}", inout(reg) near, const FARTHEST, options(pure, nomem, nostack, preserves_flags));
+    }
+    Some(near)
 }
 
 macro_rules! load {

@@ -20,9 +20,6 @@ use crate::maps::{
 /// XDP puts this before a packet that the tc program behind it shall finish.
 pub const HANDOVER_MARK: u32 = 0x6577_6831;
 
-/// The farthest offset that is looked at; the verifier wants one. Of use only where the offset is not constant.
-pub const FARTHEST: usize = 0x7fff;
-
 const EEXIST: i32 = -17;
 
 /// All maps.

@@ -2,7 +2,8 @@
 
 #![no_std]
 #![no_main]
-#![feature(asm_experimental_arch)]
+#![feature(asm_experimental_arch, core_intrinsics)]
+#![allow(internal_features, reason = "llvm.is.constant has no other name")]
 
 mod access;
 mod empty;

@@ -10,8 +10,8 @@ use eastwest_abi::Config;
 use eastwest_packet::wire::{PROTOCOL_UDP, checksum_offset};
 use eastwest_packet::{ChecksumChange, Checksums, Hop, Packet, RouteQuery, Router, Unit, Verdict, Via};
 
-use crate::access::{read, write};
-use crate::kernel::{FARTHEST, Fib, FibAddress, HANDOVER_MARK, fib};
+use crate::access::{near, read, write};
+use crate::kernel::{Fib, FibAddress, HANDOVER_MARK, fib};
 
 /// `TCX_NEXT`, which is `TC_ACT_UNSPEC`: as if we were not there.
 pub const GO_ON: i32 = -1;
@@ -96,10 +96,7 @@ impl Packet for TcPacket {
 
     #[inline(always)]
     fn load<U: Unit, const N: usize>(&self, at: usize) -> Option<[U; N]> {
-        if at > FARTHEST {
-            return None;
-        }
-        let start = self.data() + at;
+        let start = self.data() + near(at)?;
         if start + N * size_of::<U>() > self.data_end() {
             return None;
         }
@@ -109,9 +106,7 @@ impl Packet for TcPacket {
 
     #[inline(always)]
     fn store<U: Unit, const N: usize>(&mut self, at: usize, units: &[U; N]) -> bool {
-        if at > FARTHEST {
-            return false;
-        }
+        let Some(at) = near(at) else { return false };
         let start = self.data() + at;
         if start + N * size_of::<U>() > self.data_end() {
             return false;

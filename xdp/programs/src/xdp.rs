@@ -6,8 +6,8 @@ use aya_ebpf::programs::XdpContext;
 use eastwest_abi::{Config, config_flags};
 use eastwest_packet::{ChecksumChange, Checksums, Hop, Packet, RouteQuery, Router, Unit, Verdict, Via};
 
-use crate::access::{distance, read, write};
-use crate::kernel::{FARTHEST, Fib, FibAddress, HANDOVER_MARK, fib};
+use crate::access::{distance, near, read, write};
+use crate::kernel::{Fib, FibAddress, HANDOVER_MARK, fib};
 
 /// The packet.
 pub struct XdpPacket {
@@ -83,10 +83,7 @@ impl Packet for XdpPacket {
 
     #[inline(always)]
     fn load<U: Unit, const N: usize>(&self, at: usize) -> Option<[U; N]> {
-        if at > FARTHEST {
-            return None;
-        }
-        let start = self.data() + at;
+        let start = self.data() + near(at)?;
         if start + N * size_of::<U>() > self.data_end() {
             return None;
         }
@@ -96,9 +93,7 @@ impl Packet for XdpPacket {
 
     #[inline(always)]
     fn store<U: Unit, const N: usize>(&mut self, at: usize, units: &[U; N]) -> bool {
-        if at > FARTHEST {
-            return false;
-        }
+        let Some(at) = near(at) else { return false };
         let start = self.data() + at;
         if start + N * size_of::<U>() > self.data_end() {
             return false;

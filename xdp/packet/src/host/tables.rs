@@ -1,0 +1,173 @@
+//! Tables in memory.
+
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, SocketAddr};
+
+use eastwest_abi::{
+    Addr4, Addr6, Backend, Config, Conntrack, ConntrackKey, EndpointKey4, EndpointKey6, Frontend,
+    FrontendKey4, FrontendKey6, backend_flags, counter, frontend_flags,
+};
+
+use crate::traits::{Insert, Maps};
+
+/// All tables. Without limits unless [`capacity`](Self::capacity) sets one.
+#[derive(Clone, Debug)]
+pub struct HostMaps {
+    pub config: Config,
+    pub frontends4: HashMap<FrontendKey4, Frontend>,
+    pub frontends6: HashMap<FrontendKey6, Frontend>,
+    /// By id; 0 is never used.
+    pub backends: Vec<Backend>,
+    pub slots: Vec<u32>,
+    pub endpoints4: HashSet<EndpointKey4>,
+    pub endpoints6: HashSet<EndpointKey6>,
+    pub conntrack4: HashMap<ConntrackKey<Addr4>, Conntrack<Addr4>>,
+    pub conntrack6: HashMap<ConntrackKey<Addr6>, Conntrack<Addr6>>,
+    /// The time, in units of `Conntrack::seen`.
+    pub now: u32,
+    /// Entries that each connection table takes.
+    pub capacity: usize,
+    /// By `eastwest_abi::counter`.
+    pub counters: [u64; counter::COUNT as usize],
+    /// State of the random numbers; any but 0.
+    pub random: u64,
+}
+
+impl Default for HostMaps {
+    fn default() -> Self {
+        Self {
+            config: Config::default(),
+            frontends4: HashMap::new(),
+            frontends6: HashMap::new(),
+            backends: vec![Backend::default()],
+            slots: Vec::new(),
+            endpoints4: HashSet::new(),
+            endpoints6: HashSet::new(),
+            conntrack4: HashMap::new(),
+            conntrack6: HashMap::new(),
+            now: 1000,
+            capacity: usize::MAX,
+            counters: [0; counter::COUNT as usize],
+            random: 0x9e37_79b9_7f4a_7c15,
+        }
+    }
+}
+
+impl HostMaps {
+    /// Adds a backend and makes it an endpoint; its id.
+    pub fn add_backend(&mut self, at: SocketAddr, protocol: u8, flags: u32) -> u32 {
+        let mut addr = [0; 16];
+        let port = at.port().to_be_bytes();
+        match at.ip() {
+            IpAddr::V4(ip) => {
+                addr[..4].copy_from_slice(&ip.octets());
+                self.endpoints4.insert(EndpointKey4 { addr: ip.octets(), port, protocol, pad: 0 });
+            }
+            IpAddr::V6(ip) => {
+                addr = ip.octets();
+                self.endpoints6.insert(EndpointKey6 { addr, port, protocol, pad: 0 });
+            }
+        }
+        let id = self.backends.len() as u32;
+        let flags = flags | backend_flags::LIVE | backend_flags::USABLE;
+        self.backends.push(Backend { addr, port, protocol, pad: 0, flags, generation: 1, pad2: 0 });
+        id
+    }
+
+    /// Adds a frontend with these backends, and the entry for its address.
+    pub fn add_frontend(&mut self, at: SocketAddr, protocol: u8, flags: u32, backends: &[u32]) {
+        let slots = self.slots.len() as u32;
+        self.slots.extend_from_slice(backends);
+        let service = (self.frontends4.len() + self.frontends6.len()) as u32 + 1;
+        let frontend = Frontend { service, flags, slots, count: backends.len() as u32, affinity: 0, pad: 0 };
+        let address = Frontend { flags: frontend_flags::ADDRESS, ..Frontend::default() };
+        let port = at.port().to_be_bytes();
+        match at.ip() {
+            IpAddr::V4(ip) => {
+                let addr = ip.octets();
+                self.frontends4.insert(FrontendKey4 { addr, port, protocol, pad: 0 }, frontend);
+                self.frontends4.insert(FrontendKey4 { addr, ..FrontendKey4::default() }, address);
+            }
+            IpAddr::V6(ip) => {
+                let addr = ip.octets();
+                self.frontends6.insert(FrontendKey6 { addr, port, protocol, pad: 0 }, frontend);
+                self.frontends6.insert(FrontendKey6 { addr, ..FrontendKey6::default() }, address);
+            }
+        }
+    }
+
+    /// A counter of `eastwest_abi::counter`.
+    pub fn counter(&self, index: u32) -> u64 {
+        self.counters[index as usize]
+    }
+}
+
+macro_rules! family {
+    ($address:ty, $frontend_key:ty, $endpoint_key:ty, $frontends:ident, $endpoints:ident, $conntrack:ident) => {
+        impl Maps<$address> for HostMaps {
+            fn config(&self) -> Option<&Config> {
+                Some(&self.config)
+            }
+
+            fn frontend(&self, key: &$frontend_key) -> Option<Frontend> {
+                self.$frontends.get(key).copied()
+            }
+
+            fn is_endpoint(&self, key: &$endpoint_key) -> bool {
+                self.$endpoints.contains(key)
+            }
+
+            fn slot(&self, index: u32) -> Option<u32> {
+                self.slots.get(index as usize).copied()
+            }
+
+            fn backend(&self, id: u32) -> Option<Backend> {
+                self.backends.get(id as usize).copied()
+            }
+
+            fn track(&mut self, key: &ConntrackKey<$address>) -> Option<&mut Conntrack<$address>> {
+                self.$conntrack.get_mut(key)
+            }
+
+            fn track_insert(
+                &mut self,
+                key: &ConntrackKey<$address>,
+                value: &Conntrack<$address>,
+                only_new: bool,
+            ) -> Insert {
+                let exists = self.$conntrack.contains_key(key);
+                if exists && only_new {
+                    return Insert::Exists;
+                }
+                if !exists && self.$conntrack.len() >= self.capacity {
+                    return Insert::Full;
+                }
+                self.$conntrack.insert(*key, *value);
+                Insert::Done
+            }
+
+            fn track_remove(&mut self, key: &ConntrackKey<$address>) {
+                self.$conntrack.remove(key);
+            }
+
+            fn random(&mut self) -> u32 {
+                // xorshift64*
+                self.random ^= self.random >> 12;
+                self.random ^= self.random << 25;
+                self.random ^= self.random >> 27;
+                (self.random.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32) as u32
+            }
+
+            fn now(&self) -> u32 {
+                self.now
+            }
+
+            fn count(&mut self, counter: u32) {
+                self.counters[counter as usize] += 1;
+            }
+        }
+    };
+}
+
+family!(Addr4, FrontendKey4, EndpointKey4, frontends4, endpoints4, conntrack4);
+family!(Addr6, FrontendKey6, EndpointKey6, frontends6, endpoints6, conntrack6);

@@ -1,0 +1,520 @@
+//! Packets and what becomes of them, in words: one table for every engine. Each case runs from empty connection tables,
+//! in both families, over every kind of program and of checksum.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use eastwest_abi::{backend_flags, config_flags, frontend_flags};
+
+use crate::host::Program::{self, NicEgress, NicIngress, PodEgress, PodIngress};
+use crate::host::{HostMaps, LINK, Spec, check, reply_to};
+use crate::traits::{Hop, Verdict};
+use crate::wire::{PROTOCOL_TCP, PROTOCOL_UDP};
+use Outcome::{Back, Drop, Pass, Refuse, Same, Sent};
+
+/// What a packet must become.
+#[derive(Clone, Copy, Debug)]
+pub enum Outcome {
+    /// It passes as it is.
+    Same,
+    /// It passes as this.
+    Pass(&'static str),
+    /// It goes back into its device as this.
+    Back(&'static str),
+    /// It is sent on to the next hop as this, one hop older.
+    Sent(&'static str),
+    /// It is refused, to its sender, out of its device.
+    Refuse,
+    /// It is dropped.
+    Drop,
+}
+
+/// A packet at a program. Port 0 in an outcome's source is any other than the packet's own; port 0 in a packet's
+/// destination is the last such port.
+pub type Step = (Program, &'static str, Outcome);
+
+/// Steps in order.
+pub struct Case {
+    pub name: &'static str,
+    pub steps: &'static [Step],
+}
+
+const fn case(name: &'static str, steps: &'static [Step]) -> Case {
+    Case { name, steps }
+}
+
+/// Who is who (IPv6 by [`six`]): clients 10.244.1.9 and 192.0.2.7 (outside), this node 10.0.0.1.
+/// 10.96.0.1 and .2 lead to 10.244.1.2 on this node, .5 to 10.244.2.2 on another; .3 has no endpoints, .4 drops.
+pub const CASES: &[Case] = &[
+    case(
+        "tcp through a frontend and back",
+        &[
+            (
+                PodIngress,
+                "tcp 10.244.1.9:40000 > 10.96.0.1:80 S",
+                Pass("tcp 10.244.1.9:40000 > 10.244.1.2:8080 S"),
+            ),
+            (
+                PodEgress,
+                "tcp 10.244.1.2:8080 > 10.244.1.9:40000 S.",
+                Pass("tcp 10.96.0.1:80 > 10.244.1.9:40000 S."),
+            ),
+            (
+                PodIngress,
+                "tcp 10.244.1.9:40000 > 10.96.0.1:80 P. len=100",
+                Pass("tcp 10.244.1.9:40000 > 10.244.1.2:8080 P. len=100"),
+            ),
+            (
+                PodIngress,
+                "tcp 10.244.1.9:40000 > 10.96.0.1:80 P. len=1447",
+                Pass("tcp 10.244.1.9:40000 > 10.244.1.2:8080 P. len=1447"),
+            ),
+            (
+                PodEgress,
+                "tcp 10.244.1.2:8080 > 10.244.1.9:40000 . len=1",
+                Pass("tcp 10.96.0.1:80 > 10.244.1.9:40000 . len=1"),
+            ),
+            (
+                PodIngress,
+                "tcp 10.244.1.9:40000 > 10.96.0.1:80 R",
+                Pass("tcp 10.244.1.9:40000 > 10.244.1.2:8080 R"),
+            ),
+        ],
+    ),
+    case(
+        "udp through a frontend and back",
+        &[
+            (
+                PodIngress,
+                "udp 10.244.1.9:40000 > 10.96.0.1:53",
+                Pass("udp 10.244.1.9:40000 > 10.244.1.2:5353"),
+            ),
+            (
+                PodIngress,
+                "udp 10.244.1.9:40000 > 10.96.0.1:53 len=63",
+                Pass("udp 10.244.1.9:40000 > 10.244.1.2:5353 len=63"),
+            ),
+            (
+                PodEgress,
+                "udp 10.244.1.2:5353 > 10.244.1.9:40000 len=512",
+                Pass("udp 10.96.0.1:53 > 10.244.1.9:40000 len=512"),
+            ),
+            (
+                PodIngress,
+                "udp 10.244.1.9:40000 > 10.96.0.1:53 len=20 nosum",
+                Pass("udp 10.244.1.9:40000 > 10.244.1.2:5353 len=20 nosum"),
+            ),
+        ],
+    ),
+    case(
+        "options stay where they are",
+        &[
+            (
+                PodIngress,
+                "tcp 10.244.1.9:40000 > 10.96.0.1:80 S options=40",
+                Pass("tcp 10.244.1.9:40000 > 10.244.1.2:8080 S options=40"),
+            ),
+            (
+                PodEgress,
+                "tcp 10.244.1.2:8080 > 10.244.1.9:40000 S. options=4",
+                Pass("tcp 10.96.0.1:80 > 10.244.1.9:40000 S. options=4"),
+            ),
+        ],
+    ),
+    case(
+        "two frontends and the backend itself from one port: frontends first",
+        &[
+            (
+                PodIngress,
+                "tcp 10.244.1.9:40000 > 10.96.0.1:80 S",
+                Pass("tcp 10.244.1.9:40000 > 10.244.1.2:8080 S"),
+            ),
+            (
+                PodIngress,
+                "tcp 10.244.1.9:40000 > 10.96.0.2:80 S",
+                Pass("tcp 10.244.1.9:0 > 10.244.1.2:8080 S"),
+            ),
+            (
+                PodEgress,
+                "tcp 10.244.1.2:8080 > 10.244.1.9:0 S.",
+                Pass("tcp 10.96.0.2:80 > 10.244.1.9:40000 S."),
+            ),
+            (
+                PodIngress,
+                "tcp 10.244.1.9:40000 > 10.244.1.2:8080 S",
+                Pass("tcp 10.244.1.9:0 > 10.244.1.2:8080 S"),
+            ),
+            (
+                PodEgress,
+                "tcp 10.244.1.2:8080 > 10.244.1.9:0 S.",
+                Pass("tcp 10.244.1.2:8080 > 10.244.1.9:40000 S."),
+            ),
+            (
+                PodEgress,
+                "tcp 10.244.1.2:8080 > 10.244.1.9:40000 S.",
+                Pass("tcp 10.96.0.1:80 > 10.244.1.9:40000 S."),
+            ),
+        ],
+    ),
+    case(
+        "the backend itself and two frontends from one port: itself first",
+        &[
+            (PodIngress, "udp 10.244.1.9:40000 > 10.244.1.2:5353", Same),
+            (PodIngress, "udp 10.244.1.9:40000 > 10.96.0.2:53", Pass("udp 10.244.1.9:0 > 10.244.1.2:5353")),
+            (PodEgress, "udp 10.244.1.2:5353 > 10.244.1.9:0", Pass("udp 10.96.0.2:53 > 10.244.1.9:40000")),
+            (PodIngress, "udp 10.244.1.9:40000 > 10.96.0.1:53", Pass("udp 10.244.1.9:0 > 10.244.1.2:5353")),
+            (PodEgress, "udp 10.244.1.2:5353 > 10.244.1.9:0", Pass("udp 10.96.0.1:53 > 10.244.1.9:40000")),
+            (PodEgress, "udp 10.244.1.2:5353 > 10.244.1.9:40000", Same),
+        ],
+    ),
+    case(
+        "a pod reaches itself",
+        &[
+            (
+                PodIngress,
+                "tcp 10.244.1.2:40000 > 10.96.0.1:80 S",
+                Back("tcp 169.254.20.1:40000 > 10.244.1.2:8080 S"),
+            ),
+            (
+                PodIngress,
+                "tcp 10.244.1.2:8080 > 169.254.20.1:40000 S.",
+                Back("tcp 10.96.0.1:80 > 10.244.1.2:40000 S."),
+            ),
+            (
+                PodIngress,
+                "tcp 10.244.1.2:40000 > 10.96.0.1:80 .",
+                Back("tcp 169.254.20.1:40000 > 10.244.1.2:8080 ."),
+            ),
+            (
+                PodIngress,
+                "udp 10.244.1.2:40000 > 10.96.0.1:53 len=9",
+                Back("udp 169.254.20.1:40000 > 10.244.1.2:5353 len=9"),
+            ),
+            (
+                PodIngress,
+                "udp 10.244.1.2:5353 > 169.254.20.1:40000 len=8",
+                Back("udp 10.96.0.1:53 > 10.244.1.2:40000 len=8"),
+            ),
+            (PodIngress, "udp 10.244.1.2:5353 > 169.254.20.1:40001", Same),
+        ],
+    ),
+    case(
+        "no endpoints: refused at once",
+        &[
+            (PodIngress, "tcp 10.244.1.9:40000 > 10.96.0.3:80 S", Refuse),
+            (PodIngress, "tcp 10.244.1.9:40000 > 10.96.0.3:80 P. len=33 ack=77", Refuse),
+            (PodIngress, "tcp 10.244.1.9:40000 > 10.96.0.3:80 F len=1460", Refuse),
+            (PodIngress, "tcp 10.244.1.9:40000 > 10.96.0.3:80 S options=12", Refuse),
+            (PodIngress, "tcp 10.244.1.9:40000 > 10.96.0.3:80 R", Drop),
+            (PodIngress, "udp 10.244.1.9:40000 > 10.96.0.3:53", Refuse),
+            (PodIngress, "udp 10.244.1.9:40000 > 10.96.0.3:53 len=1400", Refuse),
+            (PodIngress, "udp 10.244.1.9:40000 > 10.96.0.3:53 len=3 options=40", Refuse),
+        ],
+    ),
+    case(
+        "a port that the address does not have: refused",
+        &[
+            (PodIngress, "tcp 10.244.1.9:40000 > 10.96.0.1:81 S", Refuse),
+            (PodIngress, "udp 10.244.1.9:40000 > 10.96.0.1:80 len=5", Refuse),
+            (NicIngress, "tcp 192.0.2.7:40000 > 10.96.0.1:81 S", Refuse),
+        ],
+    ),
+    case(
+        "dropped by policy",
+        &[
+            (PodIngress, "tcp 10.244.1.9:40000 > 10.96.0.4:80 S", Drop),
+            (NicIngress, "tcp 192.0.2.7:40000 > 10.96.0.4:80 S", Drop),
+        ],
+    ),
+    case(
+        "nothing of ours",
+        &[
+            (PodIngress, "tcp 10.244.1.9:40000 > 10.244.1.3:8080 S", Same),
+            (PodIngress, "tcp 10.244.1.9:40000 > 10.244.1.2:22 S", Same),
+            (PodEgress, "tcp 10.244.1.2:8080 > 10.244.1.9:40000 S.", Same),
+            (PodIngress, "udp 10.244.1.9:40000 > 10.96.0.1:53 fragment", Same),
+            (NicIngress, "tcp 192.0.2.7:40000 > 10.0.0.1:22 S", Same),
+            (NicIngress, "tcp 192.0.2.7:40000 > 10.0.0.1:20100 S", Same),
+            (NicIngress, "tcp 10.0.0.1:40000 > 10.96.0.1:80 S", Same),
+            (NicEgress, "tcp 10.244.1.2:8080 > 192.0.2.7:40000 .", Same),
+        ],
+    ),
+    case(
+        "a port used again after the end",
+        &[
+            (
+                PodIngress,
+                "tcp 10.244.1.9:40000 > 10.96.0.1:80 S",
+                Pass("tcp 10.244.1.9:40000 > 10.244.1.2:8080 S"),
+            ),
+            (
+                PodIngress,
+                "tcp 10.244.1.9:40000 > 10.96.0.1:80 F.",
+                Pass("tcp 10.244.1.9:40000 > 10.244.1.2:8080 F."),
+            ),
+            (
+                PodEgress,
+                "tcp 10.244.1.2:8080 > 10.244.1.9:40000 F.",
+                Pass("tcp 10.96.0.1:80 > 10.244.1.9:40000 F."),
+            ),
+            (
+                PodIngress,
+                "tcp 10.244.1.9:40000 > 10.96.0.2:80 S",
+                Pass("tcp 10.244.1.9:40000 > 10.244.1.2:8080 S"),
+            ),
+            (
+                PodEgress,
+                "tcp 10.244.1.2:8080 > 10.244.1.9:40000 S.",
+                Pass("tcp 10.96.0.2:80 > 10.244.1.9:40000 S."),
+            ),
+            (
+                PodIngress,
+                "tcp 10.244.1.9:40000 > 10.96.0.1:80 S",
+                Pass("tcp 10.244.1.9:0 > 10.244.1.2:8080 S"),
+            ),
+            (
+                PodEgress,
+                "tcp 10.244.1.2:8080 > 10.244.1.9:0 S.",
+                Pass("tcp 10.96.0.1:80 > 10.244.1.9:40000 S."),
+            ),
+        ],
+    ),
+    case(
+        "from outside to a backend here: it sees the client",
+        &[
+            (
+                NicIngress,
+                "tcp 192.0.2.7:40000 > 10.96.0.1:80 S",
+                Pass("tcp 192.0.2.7:40000 > 10.244.1.2:8080 S"),
+            ),
+            (
+                NicEgress,
+                "tcp 10.244.1.2:8080 > 192.0.2.7:40000 S.",
+                Pass("tcp 10.96.0.1:80 > 192.0.2.7:40000 S."),
+            ),
+            (NicIngress, "tcp 192.0.2.7:40000 > 10.96.0.2:80 S", Pass("tcp 192.0.2.7:0 > 10.244.1.2:8080 S")),
+            (
+                NicEgress,
+                "tcp 10.244.1.2:8080 > 192.0.2.7:0 S.",
+                Pass("tcp 10.96.0.2:80 > 192.0.2.7:40000 S."),
+            ),
+            (PodEgress, "tcp 10.244.1.2:8080 > 192.0.2.7:40000 S.", Same),
+        ],
+    ),
+    case(
+        "from outside to a backend elsewhere: sent on, in the node's name",
+        &[
+            (
+                NicIngress,
+                "udp 192.0.2.7:40000 > 10.96.0.5:53 len=11",
+                Sent("udp 10.0.0.1:0 > 10.244.2.2:5353 len=11"),
+            ),
+            (
+                NicIngress,
+                "udp 10.244.2.2:5353 > 10.0.0.1:0 len=12 ttl=60",
+                Sent("udp 10.96.0.5:53 > 192.0.2.7:40000 len=12 ttl=59"),
+            ),
+            (NicIngress, "tcp 192.0.2.7:40000 > 10.96.0.5:80 S", Sent("tcp 10.0.0.1:0 > 10.244.2.2:8080 S")),
+            (
+                NicIngress,
+                "tcp 10.244.2.2:8080 > 10.0.0.1:0 S. ttl=2",
+                Sent("tcp 10.96.0.5:80 > 192.0.2.7:40000 S. ttl=1"),
+            ),
+            (NicIngress, "tcp 192.0.2.7:40000 > 10.96.0.5:80 . ttl=1", Same),
+        ],
+    ),
+    case(
+        "a pod's flow does not come in by the NIC",
+        &[
+            (
+                PodIngress,
+                "tcp 10.244.1.9:40000 > 10.96.0.5:80 S",
+                Pass("tcp 10.244.1.9:40000 > 10.244.2.2:8080 S"),
+            ),
+            (NicIngress, "tcp 10.244.2.2:8080 > 10.244.1.9:40000 S.", Same),
+            (NicEgress, "tcp 10.244.2.2:8080 > 10.244.1.9:40000 S.", Same),
+            (
+                PodEgress,
+                "tcp 10.244.2.2:8080 > 10.244.1.9:40000 S.",
+                Pass("tcp 10.96.0.5:80 > 10.244.1.9:40000 S."),
+            ),
+        ],
+    ),
+];
+
+/// Link addresses of what is sent on: the next hop's, then the NIC's.
+pub const SENT_LINK: [u8; 12] = [0x02, 0, 0, 0, 0, 0xcc, 0x02, 0, 0, 0, 0, 0x01];
+
+/// [`SENT_LINK`] as the routing table gives it.
+pub fn hop(device: u32) -> Hop {
+    Hop {
+        device,
+        link: std::array::from_fn(|i| u16::from_ne_bytes([SENT_LINK[i * 2], SENT_LINK[i * 2 + 1]])),
+    }
+}
+
+/// The IPv6 address that stands for an IPv4 one: its four numbers as they are written, behind `fd00::`.
+pub fn six(ip: IpAddr) -> IpAddr {
+    let IpAddr::V4(ip) = ip else { return ip };
+    let group = |octet: u8| {
+        let (hundreds, tens, ones) = (octet / 100, octet / 10 % 10, octet % 10);
+        u16::from(hundreds) << 8 | u16::from(tens) << 4 | u16::from(ones)
+    };
+    let [a, b, c, d] = ip.octets().map(group);
+    Ipv6Addr::new(0xfd00, 0, 0, 0, a, b, c, d).into()
+}
+
+/// The words of a packet, in IPv6 if so wanted.
+///
+/// # Panics
+/// When the table has a wrong word.
+pub fn spec(words: &str, ipv6: bool) -> Spec {
+    let mut spec: Spec = words.parse().unwrap_or_else(|error| panic!("{error}"));
+    if ipv6 {
+        spec.from.set_ip(six(spec.from.ip()));
+        spec.to.set_ip(six(spec.to.ip()));
+        spec.options = 0;
+    }
+    spec
+}
+
+/// The tables that the cases are for.
+///
+/// # Panics
+/// Never: the addresses are constant.
+pub fn world(ipv6: bool) -> HostMaps {
+    let mut maps = HostMaps::default();
+    let ip = |text: &str| {
+        let ip: IpAddr = text.parse().unwrap_or_else(|error| panic!("{text}: {error}"));
+        if ipv6 { six(ip) } else { ip }
+    };
+    let at = |text: &str, port: u16| SocketAddr::new(ip(text), port);
+    let config = &mut maps.config;
+    match (ip("10.0.0.1"), ip("169.254.20.1")) {
+        (IpAddr::V4(node), IpAddr::V4(hairpin)) => {
+            (config.node4, config.hairpin4) = (node.octets(), hairpin.octets());
+        }
+        (IpAddr::V6(node), IpAddr::V6(hairpin)) => {
+            (config.node6, config.hairpin6) = (node.octets(), hairpin.octets());
+        }
+        _ => {}
+    }
+    (config.masquerade_from, config.masquerade_to) = (20000, 20999);
+    config.flags = config_flags::NIC_REDIRECT | config_flags::CSUM_IPV6;
+
+    let here = maps.add_backend(at("10.244.1.2", 8080), PROTOCOL_TCP, backend_flags::LOCAL);
+    let here_udp = maps.add_backend(at("10.244.1.2", 5353), PROTOCOL_UDP, backend_flags::LOCAL);
+    let there = maps.add_backend(at("10.244.2.2", 8080), PROTOCOL_TCP, 0);
+    let there_udp = maps.add_backend(at("10.244.2.2", 5353), PROTOCOL_UDP, 0);
+    maps.add_frontend(at("10.96.0.1", 80), PROTOCOL_TCP, 0, &[here]);
+    maps.add_frontend(at("10.96.0.1", 53), PROTOCOL_UDP, 0, &[here_udp]);
+    maps.add_frontend(at("10.96.0.2", 80), PROTOCOL_TCP, 0, &[here]);
+    maps.add_frontend(at("10.96.0.2", 53), PROTOCOL_UDP, 0, &[here_udp]);
+    maps.add_frontend(at("10.96.0.3", 80), PROTOCOL_TCP, 0, &[]);
+    maps.add_frontend(at("10.96.0.3", 53), PROTOCOL_UDP, 0, &[]);
+    maps.add_frontend(at("10.96.0.4", 80), PROTOCOL_TCP, frontend_flags::DROP, &[here]);
+    maps.add_frontend(at("10.96.0.5", 80), PROTOCOL_TCP, 0, &[there]);
+    maps.add_frontend(at("10.96.0.5", 53), PROTOCOL_UDP, 0, &[there_udp]);
+    maps
+}
+
+/// How a case is run.
+#[derive(Clone, Copy, Debug)]
+pub struct Run {
+    pub ipv6: bool,
+    /// Whether packets have partial checksums.
+    pub partial: bool,
+    /// Index of the NIC that packets are sent on by.
+    pub nic: u32,
+}
+
+/// Steps of a case, with the ports that turn up on the way.
+pub struct Player {
+    run: Run,
+    port: u16,
+}
+
+impl Player {
+    /// At the start of a case.
+    pub fn new(run: Run) -> Self {
+        Self { run, port: 0 }
+    }
+
+    /// The packet of a step.
+    pub fn packet(&self, step: &Step) -> Spec {
+        let mut spec = spec(step.1, self.run.ipv6);
+        spec.partial = self.run.partial && !spec.nosum;
+        if spec.to.port() == 0 {
+            spec.to.set_port(self.port);
+        }
+        spec
+    }
+
+    /// Judges what became of the packet of a step.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn judge(&mut self, step: &Step, verdict: Verdict, bytes: &[u8]) -> Result<(), String> {
+        let packet = self.packet(step);
+        let want = |wanted: Verdict| {
+            if verdict == wanted { Ok(()) } else { Err(format!("{verdict:?}, not {wanted:?}")) }
+        };
+        let same = |wanted: &[u8]| {
+            if bytes == wanted { Ok(()) } else { Err(format!("{bytes:02x?}, not {wanted:02x?}")) }
+        };
+        match step.2 {
+            Same => want(Verdict::Pass).and_then(|()| same(&packet.bytes())),
+            Drop => want(Verdict::Drop),
+            Refuse => want(Verdict::Back).and_then(|()| same(&reply_to(&packet))),
+            Pass(words) => {
+                want(Verdict::Pass)?;
+                self.words(&packet, words, bytes, 0)?;
+                same_link(bytes, &LINK)
+            }
+            Back(words) => {
+                want(Verdict::Back)?;
+                self.words(&packet, words, bytes, 0)?;
+                let mut turned = LINK;
+                turned.rotate_left(6);
+                same_link(bytes, &turned)
+            }
+            Sent(words) => {
+                want(Verdict::Transmit(self.run.nic))?;
+                self.words(&packet, words, bytes, 1)?;
+                same_link(bytes, &SENT_LINK)
+            }
+        }
+    }
+
+    fn words(&mut self, packet: &Spec, words: &str, bytes: &[u8], age: u8) -> Result<(), String> {
+        let mut wanted = spec(words, self.run.ipv6);
+        wanted.partial = packet.partial;
+        (wanted.seq, wanted.ack) = (packet.seq, packet.ack);
+        if age > 0 && !words.contains("ttl=") {
+            wanted.ttl -= age;
+        }
+        if wanted.from.port() == 0 {
+            let l4 = if self.run.ipv6 { 54 } else { 34 + wanted.options };
+            let port = bytes.get(l4..l4 + 2).ok_or("too short")?;
+            self.port = u16::from_be_bytes([port[0], port[1]]);
+            if self.port == packet.from.port() {
+                return Err(format!("source port {} was to change", self.port));
+            }
+        }
+        check(bytes, &wanted)
+    }
+}
+
+fn same_link(bytes: &[u8], wanted: &[u8; 12]) -> Result<(), String> {
+    match bytes.get(..12) {
+        Some(link) if link == wanted => Ok(()),
+        link => Err(format!("link addresses {link:02x?}, not {wanted:02x?}")),
+    }
+}
+
+/// Whether what becomes of this step is left to chance: the port of a flow that was opened by it or before.
+pub fn by_chance(step: &Step) -> bool {
+    match step.2 {
+        Pass(words) | Back(words) | Sent(words) => words.contains(":0 ") || step.1.contains(":0 "),
+        Same | Refuse | Drop => false,
+    }
+}
