@@ -103,6 +103,9 @@ pub fn segment<P: Packet>(packet: &P, at: usize, length: u32) -> Option<Sum> {
         at += 64;
         left -= 64;
     }
+    sum = forget::<P>(sum);
+    at = P::forget(at as u64) as usize;
+    left = P::forget(left.into()) as u32 & 63;
     for _ in 0..16 {
         if left < 4 {
             break;
@@ -111,6 +114,9 @@ pub fn segment<P: Packet>(packet: &P, at: usize, length: u32) -> Option<Sum> {
         at += 4;
         left -= 4;
     }
+    sum = forget::<P>(sum);
+    at = P::forget(at as u64) as usize;
+    left = P::forget(left.into()) as u32 & 3;
     if left >= 2 {
         sum = sum.add(packet.load::<u16, 1>(at)?[0].into());
         at += 2;
@@ -122,7 +128,12 @@ pub fn segment<P: Packet>(packet: &P, at: usize, length: u32) -> Option<Sum> {
         let last = packet.load::<u16, 1>(at.wrapping_sub(1))?[0].to_ne_bytes()[1];
         sum = sum.add(u16::from_ne_bytes([last, 0]).into());
     }
-    Some(sum)
+    Some(forget::<P>(sum))
+}
+
+#[inline(always)]
+fn forget<P: Packet>(sum: Sum) -> Sum {
+    Sum(P::forget(sum.0))
 }
 
 #[inline(always)]

@@ -86,6 +86,12 @@ pub trait Packet {
     /// Puts `N` bytes before the packet; they are zero or anything.
     #[must_use]
     fn prepend(&mut self, length: u32) -> bool;
+    /// The value as it is. Where a verifier follows the program, it must forget what it knows of the value: then what comes
+    /// behind a loop is looked at once, not once more for each number of turns.
+    #[inline(always)]
+    fn forget(value: u64) -> u64 {
+        value
+    }
 }
 
 /// What a packet is read and written by, in the memory's byte order: 1, 2 or 4 bytes at once. The kernel's side makes

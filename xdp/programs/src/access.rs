@@ -42,6 +42,17 @@ pub fn near(at: usize) -> Option<usize> {
     Some(near)
 }
 
+/// The value, of which the verifier knows nothing any more: it does not follow a change of byte order.
+#[inline(always)]
+pub fn forget(value: u64) -> u64 {
+    let mut same = value;
+    // SAFETY: changes one register, twice.
+    unsafe {
+        asm!("{0} = be64 {0}", "{0} = be64 {0}", inout(reg) same, options(pure, nomem, nostack, preserves_flags));
+    }
+    same
+}
+
 macro_rules! load {
     ($start:ident, $size:literal, $offset:expr) => {{
         let value: u64;

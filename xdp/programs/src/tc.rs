@@ -10,7 +10,7 @@ use eastwest_abi::Config;
 use eastwest_packet::wire::{PROTOCOL_UDP, checksum_offset};
 use eastwest_packet::{ChecksumChange, Checksums, Hop, Packet, RouteQuery, Router, Unit, Verdict, Via};
 
-use crate::access::{near, read, write};
+use crate::access::{forget, near, read, write};
 use crate::kernel::{Fib, FibAddress, HANDOVER_MARK, fib};
 
 /// `TCX_NEXT`, which is `TC_ACT_UNSPEC`: as if we were not there.
@@ -151,6 +151,11 @@ impl Packet for TcPacket {
     fn prepend(&mut self, length: u32) -> bool {
         // SAFETY: the program's context.
         unsafe { bpf_skb_change_head(self.skb, length, 0) == 0 }
+    }
+
+    #[inline(always)]
+    fn forget(value: u64) -> u64 {
+        forget(value)
     }
 }
 

@@ -6,7 +6,7 @@ use aya_ebpf::programs::XdpContext;
 use eastwest_abi::{Config, config_flags};
 use eastwest_packet::{ChecksumChange, Checksums, Hop, Packet, RouteQuery, Router, Unit, Verdict, Via};
 
-use crate::access::{distance, near, read, write};
+use crate::access::{distance, forget, near, read, write};
 use crate::kernel::{Fib, FibAddress, HANDOVER_MARK, fib};
 
 /// The packet.
@@ -124,6 +124,11 @@ impl Packet for XdpPacket {
     fn prepend(&mut self, length: u32) -> bool {
         // SAFETY: the program's context.
         unsafe { bpf_xdp_adjust_head(self.ctx, -(length as i32)) == 0 }
+    }
+
+    #[inline(always)]
+    fn forget(value: u64) -> u64 {
+        forget(value)
     }
 }
 
