@@ -150,7 +150,7 @@ test('finds one of 10,000 services in a moment', async ({ page, controller }) =>
   await page.getByLabel('Filter services').fill('svc-09871');
   await expect(page.locator('[data-service]')).toHaveCount(1);
   await expect(page.getByText('1 of 10,000 services')).toBeVisible();
-  expect(Date.now() - started).toBeLessThan(2000);
+  expect(Date.now() - started).toBeLessThan(4000);
   await page.getByLabel('Filter services').fill('10.97.0.255');
   await expect(page.locator('[data-service="default/svc-00255"]')).toBeVisible();
   await page.getByLabel('Filter services').fill('');
