@@ -421,8 +421,10 @@ pub fn world(ipv6: bool) -> HostMaps {
 #[derive(Clone, Copy, Debug)]
 pub struct Run {
     pub ipv6: bool,
-    /// Whether packets have partial checksums.
-    pub partial: bool,
+    /// Whether packets have partial checksums that come in.
+    pub partial_in: bool,
+    /// The same of those that go out.
+    pub partial_out: bool,
     /// Index of the NIC that packets are sent on by.
     pub nic: u32,
 }
@@ -442,7 +444,11 @@ impl Player {
     /// The packet of a step.
     pub fn packet(&self, step: &Step) -> Spec {
         let mut spec = spec(step.1, self.run.ipv6);
-        spec.partial = self.run.partial && !spec.nosum;
+        let partial = match step.0 {
+            PodIngress | NicIngress => self.run.partial_in,
+            PodEgress | NicEgress => self.run.partial_out,
+        };
+        spec.partial = partial && !spec.nosum;
         if spec.to.port() == 0 {
             spec.to.set_port(self.port);
         }

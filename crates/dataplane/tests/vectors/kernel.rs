@@ -1,0 +1,212 @@
+//! The kernel's engine: the object's programs over BPF_PROG_TEST_RUN, with maps filled from tables in memory.
+
+use std::process::Command;
+
+use aya::maps::{Array, HashMap, MapData, PerCpuArray};
+use aya::programs::{ProgramError, SchedClassifier, TestRun, TestRunOptions, TestRunResult, Xdp};
+use aya::{Ebpf, EbpfLoader};
+use eastwest_abi::{Conntrack4, Conntrack6, ConntrackKey4, ConntrackKey6, maps, programs};
+use eastwest_dataplane::object::OBJECT;
+use eastwest_packet::Verdict;
+use eastwest_packet::host::{HostMaps, Program};
+use eastwest_packet::vectors::SENT_LINK;
+
+/// What XDP puts before a packet that it hands over.
+const MARK: [u8; 4] = 0x6577_6831_u32.to_ne_bytes();
+
+/// Which kind of program runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Xdp,
+    Tc,
+}
+
+/// The loaded object.
+pub struct Kernel {
+    ebpf: Ebpf,
+    /// Index of the NIC of [`network`].
+    pub nic: u32,
+}
+
+impl Kernel {
+    /// Loads the programs that packets meet.
+    pub fn load() -> Self {
+        assert_eq!(nix::unistd::geteuid().as_raw(), 0, "needs root: it loads programs into the kernel");
+        let mut loader = EbpfLoader::new();
+        for (name, size) in [
+            (maps::FRONTENDS4, 1024),
+            (maps::FRONTENDS6, 1024),
+            (maps::BACKENDS, 1024),
+            (maps::SLOTS, 1024),
+            (maps::ENDPOINTS4, 1024),
+            (maps::ENDPOINTS6, 1024),
+            (maps::CONNTRACK4, 16384),
+            (maps::CONNTRACK6, 16384),
+            (maps::SOCKETS, 1024),
+        ] {
+            loader.map_max_entries(name, size);
+        }
+        let mut ebpf = loader.load(OBJECT).expect("the object");
+        for name in [programs::POD_INGRESS_XDP, programs::NIC_INGRESS_XDP, programs::EMPTY_XDP] {
+            let program: &mut Xdp = ebpf.program_mut(name).expect(name).try_into().expect(name);
+            program.load().unwrap_or_else(|error| panic!("{name}: {error:?}"));
+        }
+        for name in [
+            programs::POD_INGRESS_TC,
+            programs::POD_EGRESS_TC,
+            programs::POD_HANDOVER_TC,
+            programs::NIC_INGRESS_TC,
+            programs::NIC_EGRESS_TC,
+            programs::NIC_HANDOVER_TC,
+            programs::EMPTY_TC,
+        ] {
+            let program: &mut SchedClassifier = ebpf.program_mut(name).expect(name).try_into().expect(name);
+            program.load().unwrap_or_else(|error| panic!("{name}: {error:?}"));
+        }
+        Self { ebpf, nic: 0 }
+    }
+
+    /// Makes the maps hold what the tables do.
+    pub fn fill(&mut self, from: &HostMaps) {
+        let mut config = Array::<_, [u8; 64]>::try_from(self.map(maps::CONFIG)).expect("array");
+        config.set(0, bytes(&from.config), 0).expect("set");
+        let mut backends = Array::<_, [u8; 32]>::try_from(self.map(maps::BACKENDS)).expect("array");
+        for (id, backend) in from.backends.iter().enumerate() {
+            backends.set(id as u32, bytes(backend), 0).expect("set");
+        }
+        let mut slots = Array::<_, u32>::try_from(self.map(maps::SLOTS)).expect("array");
+        for (index, id) in from.slots.iter().enumerate() {
+            slots.set(index as u32, id, 0).expect("set");
+        }
+        self.replace::<8, 24>(maps::FRONTENDS4, from.frontends4.iter().map(|(k, v)| (bytes(k), bytes(v))));
+        self.replace::<20, 24>(maps::FRONTENDS6, from.frontends6.iter().map(|(k, v)| (bytes(k), bytes(v))));
+        self.replace::<8, 4>(maps::ENDPOINTS4, from.endpoints4.iter().map(|k| (bytes(k), [1, 0, 0, 0])));
+        self.replace::<20, 4>(maps::ENDPOINTS6, from.endpoints6.iter().map(|k| (bytes(k), [1, 0, 0, 0])));
+        self.forget();
+    }
+
+    /// Empties the connection tables.
+    pub fn forget(&mut self) {
+        const KEY4: usize = size_of::<ConntrackKey4>();
+        const KEY6: usize = size_of::<ConntrackKey6>();
+        self.replace::<KEY4, { size_of::<Conntrack4>() }>(maps::CONNTRACK4, std::iter::empty());
+        self.replace::<KEY6, { size_of::<Conntrack6>() }>(maps::CONNTRACK6, std::iter::empty());
+    }
+
+    fn map(&mut self, name: &str) -> &mut aya::maps::Map {
+        self.ebpf.map_mut(name).unwrap_or_else(|| panic!("no map {name}"))
+    }
+
+    fn replace<const K: usize, const V: usize>(
+        &mut self,
+        name: &str,
+        entries: impl Iterator<Item = ([u8; K], [u8; V])>,
+    ) {
+        let mut map = HashMap::<&mut MapData, [u8; K], [u8; V]>::try_from(self.map(name)).expect(name);
+        let old: Vec<_> = map.keys().map(|key| key.expect(name)).collect();
+        for key in old {
+            map.remove(&key).expect(name);
+        }
+        for (key, value) in entries {
+            map.insert(key, value, 0).expect(name);
+        }
+    }
+
+    /// A counter of `eastwest_abi::counter`, over all CPUs.
+    pub fn counter(&mut self, index: u32) -> u64 {
+        let counters = PerCpuArray::<_, u64>::try_from(self.map(maps::COUNTERS)).expect("per-CPU array");
+        counters.get(&index, 0).expect("counter").iter().sum()
+    }
+
+    /// Runs a program by name.
+    pub fn test_run(&self, name: &str, options: TestRunOptions<'_>) -> Result<TestRunResult, ProgramError> {
+        let program = self.ebpf.program(name).unwrap_or_else(|| panic!("no program {name}"));
+        if name.ends_with("_xdp") {
+            let program: &Xdp = program.try_into().expect("xdp");
+            return program.test_run(options);
+        }
+        let program: &SchedClassifier = program.try_into().expect("tc");
+        program.test_run(options)
+    }
+
+    /// Runs a program over a packet.
+    pub fn run(&self, program: Program, kind: Kind, packet: &[u8]) -> (Verdict, Vec<u8>) {
+        let name = match (program, kind) {
+            (Program::PodIngress, Kind::Xdp) => programs::POD_INGRESS_XDP,
+            (Program::PodIngress, Kind::Tc) => programs::POD_INGRESS_TC,
+            (Program::PodEgress, Kind::Tc) => programs::POD_EGRESS_TC,
+            (Program::NicIngress, Kind::Xdp) => programs::NIC_INGRESS_XDP,
+            (Program::NicIngress, Kind::Tc) => programs::NIC_INGRESS_TC,
+            (Program::NicEgress, Kind::Tc) => programs::NIC_EGRESS_TC,
+            (Program::PodEgress | Program::NicEgress, Kind::Xdp) => panic!("{program:?} has no XDP program"),
+        };
+        let mut out = vec![0; packet.len() + 256];
+        let options =
+            TestRunOptions { data_in: Some(packet), data_out: Some(&mut out), ..TestRunOptions::default() };
+        let result =
+            self.test_run(name, options).unwrap_or_else(|error| panic!("{name} {}: {error}", packet.len()));
+        out.truncate(result.data_size_out as usize);
+        let redirected = || match out.get(..12) {
+            Some(link) if link == SENT_LINK => Verdict::Transmit(self.nic),
+            _ => Verdict::Back,
+        };
+        let verdict = match (kind, result.return_value) {
+            (Kind::Xdp, 2) if out.len() == packet.len() + MARK.len() && out.starts_with(&MARK) => {
+                out.drain(..MARK.len());
+                Verdict::Handover
+            }
+            (Kind::Xdp, 2) | (Kind::Tc, u32::MAX) => Verdict::Pass,
+            (Kind::Xdp, 1) | (Kind::Tc, 2) => Verdict::Drop,
+            (Kind::Xdp, 3) => Verdict::Back,
+            (Kind::Xdp, 4) => Verdict::Transmit(self.nic),
+            (Kind::Tc, 7) => redirected(),
+            (_, other) => panic!("{name} returned {other}"),
+        };
+        (verdict, out)
+    }
+}
+
+/// Runs `test` in a network namespace of its own, with a NIC and routes as the cases want them.
+pub fn network<T: Send + 'static>(test: impl FnOnce(u32) -> T + Send + 'static) -> T {
+    let thread = std::thread::spawn(move || {
+        assert_eq!(nix::unistd::geteuid().as_raw(), 0, "needs root: it makes a network namespace");
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("unshare");
+        for command in [
+            "ip link set lo up",
+            "ip link add nic0 address 02:00:00:00:00:01 type veth peer name wire",
+            "ip link set nic0 up",
+            "ip link set wire up",
+            "sysctl -qw net.ipv4.conf.all.forwarding=1",
+            "sysctl -qw net.ipv6.conf.all.forwarding=1",
+            "ip addr add 10.0.0.1/24 dev nic0",
+            "ip addr add fd00::10:0:0:1/112 dev nic0 nodad",
+            "ip neigh add 10.0.0.2 lladdr 02:00:00:00:00:cc dev nic0 nud permanent",
+            "ip neigh add fd00::10:0:0:2 lladdr 02:00:00:00:00:cc dev nic0 nud permanent",
+            "ip route add 10.244.2.0/24 via 10.0.0.2",
+            "ip route add 192.0.2.0/24 via 10.0.0.2",
+            "ip route add fd00::10:244:2:0/112 via fd00::10:0:0:2",
+            "ip route add fd00::192:0:2:0/112 via fd00::10:0:0:2",
+        ] {
+            ip(command);
+        }
+        test(nix::net::if_::if_nametoindex("nic0").expect("nic0"))
+    });
+    match thread.join() {
+        Ok(value) => value,
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
+}
+
+/// Runs a command in this thread's network namespace.
+pub fn ip(command: &str) {
+    let mut words = command.split_whitespace();
+    let output = Command::new(words.next().expect("a command")).args(words).output().expect(command);
+    assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// The bytes of a map's key or value.
+fn bytes<T: Copy, const N: usize>(value: &T) -> [u8; N] {
+    assert_eq!(size_of::<T>(), N);
+    // SAFETY: the types of `eastwest_abi` have no padding, and the sizes are equal.
+    unsafe { std::mem::transmute_copy(value) }
+}
