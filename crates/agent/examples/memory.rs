@@ -14,7 +14,7 @@ fn main() {
     let mut args = std::env::args().skip(1).map(|a| a.parse::<u32>().unwrap_or(0));
     let services = args.next().unwrap_or(10_000);
     let endpoints = args.next().unwrap_or(10);
-    let context = Context { node: "node-1".into(), service_cidrs: Vec::new() };
+    let context = Context { node: "node-1".into(), service_cidrs: Vec::new(), pod_names: false };
     let Ok(index) = Index::new(IndexOptions::default()) else { return };
     let index = Arc::new(index);
     let empty = resident();

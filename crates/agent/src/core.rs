@@ -4,6 +4,7 @@
 //! later list is programmed when it is whole, for the same reason. A change costs what it touches.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use eastwest_client::Received;
 use eastwest_client::sync::{Event, Position};
 use eastwest_compile::{CompiledService, Context, Object, ServiceKey, State};
 use eastwest_dataplane::{Dataplane, Error, Stats};
-use eastwest_dns::Index;
+use eastwest_dns::{Index, Update};
 use eastwest_model::{DnsRecord, Kind, Revision};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -77,6 +78,8 @@ pub struct Core<D> {
 enum NameChange {
     Namespace(Arc<str>, bool),
     Record(Arc<str>, Arc<str>, Option<Arc<DnsRecord>>),
+    /// A pod's addresses; none when it is gone.
+    Pod(Arc<str>, Arc<str>, Arc<[IpAddr]>),
 }
 
 impl<D: Dataplane> Core<D> {
@@ -155,6 +158,9 @@ impl<D: Dataplane> Core<D> {
                     Kind::DnsRecord => {
                         self.names.push(NameChange::Record(namespace.into(), name.into(), None));
                     }
+                    Kind::Workload => {
+                        self.names.push(NameChange::Pod(namespace.into(), name.into(), Arc::default()));
+                    }
                     _ => {}
                 }
                 self.advance(at, revision);
@@ -209,6 +215,9 @@ impl<D: Dataplane> Core<D> {
             Some(Object::Record { namespace, name, record }) => {
                 let (namespace, name) = (namespace.clone(), name.clone());
                 self.names.push(NameChange::Record(namespace, name, Some(record.clone())));
+            }
+            Some(Object::Pod { namespace, name, addresses }) => {
+                self.names.push(NameChange::Pod(namespace.clone(), name.clone(), addresses.clone()));
             }
             Some(Object::Slice { .. }) if self.loaded && !self.listing => {
                 self.triggers.extend(trigger_time(object.get()));
@@ -267,6 +276,7 @@ impl<D: Dataplane> Core<D> {
                 }
                 u.set_namespaces(state.namespaces());
                 let refused = u.set_records(state.records().map(|r| &**r));
+                set_pods(u, state);
                 u.set_synced(true);
                 refused
             })
@@ -345,6 +355,7 @@ impl<D: Dataplane> Core<D> {
                 u.set_namespaces(state.namespaces());
                 let refused = u.set_records(state.records().map(|r| &**r));
                 *refused_records = refused.into_iter().map(|(name, e)| (name, e.to_string())).collect();
+                set_pods(u, state);
                 return;
             }
             for change in names {
@@ -357,6 +368,7 @@ impl<D: Dataplane> Core<D> {
                             Err(e) => drop(refused_records.insert(id, e.to_string())),
                         }
                     }
+                    NameChange::Pod(namespace, name, addresses) => u.apply_pod(namespace, name, addresses),
                 }
             }
         });
@@ -460,6 +472,14 @@ impl<D: Dataplane> Core<D> {
 
     pub fn dataplane_mut(&mut self) -> &mut D {
         &mut self.dataplane
+    }
+}
+
+/// Replaces what DNS knows of pods.
+fn set_pods(update: &mut Update, state: &State) {
+    update.clear_pods();
+    for (namespace, name, addresses) in state.pods() {
+        update.apply_pod(namespace, name, addresses);
     }
 }
 

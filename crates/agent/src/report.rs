@@ -15,7 +15,7 @@ use crate::problems::Problems;
 
 /// Time between two reports in the long run; after a pause, so many go at once.
 const SPACING: Duration = Duration::from_millis(100);
-const BURST: u32 = 20;
+const BURST: u32 = 100;
 /// Counters alone are reported so often.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 const RETRY: Duration = Duration::from_secs(1);
@@ -190,17 +190,17 @@ mod tests {
         let mut pace = Pace { full_at: None };
         let mut now = start;
         let mut sent = Vec::new();
-        for _ in 0..50 {
+        for _ in 0..120 {
             now = pace.next(now);
             pace.sent(now);
             sent.push((now - start).as_millis());
         }
-        assert_eq!(sent[..20], [0; 20]);
-        assert_eq!(sent[20..23], [100, 200, 300]);
-        assert_eq!(sent[49], 3000);
+        assert_eq!(sent[..100], [0; 100]);
+        assert_eq!(sent[100..103], [100, 200, 300]);
+        assert_eq!(sent[119], 2000);
         // A pause brings the burst back, and no more than that.
         now += Duration::from_secs(60);
-        for n in 0..25u32 {
+        for n in 0..105u32 {
             assert_eq!(pace.next(now) > now, n >= BURST, "{n}");
             pace.sent(now);
         }

@@ -101,8 +101,11 @@ pub async fn run(settings: Settings, reload: impl Fn()) -> anyhow::Result<()> {
         .context("cannot program the kernel")?;
     let programs = dataplane.programs();
 
-    let context =
-        Context { node: identity.name.as_str().into(), service_cidrs: settings.service_cidr.clone() };
+    let context = Context {
+        node: identity.name.as_str().into(),
+        service_cidrs: settings.service_cidr.clone(),
+        pod_names: false,
+    };
     let index = Arc::new(Index::new(IndexOptions {
         zones: vec![settings.zone.clone()],
         ns_addresses: settings.cluster_dns.clone(),
