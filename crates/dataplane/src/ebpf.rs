@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use aya::maps::{Array, Map, MapData, MapInfo, PerCpuArray};
-use aya::programs::Program;
+use aya::programs::{Program, ProgramError};
 use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfLoader};
 use eastwest_abi as abi;
@@ -254,15 +254,29 @@ fn load(dir: &Path, options: &Options) -> Result<Ebpf, Error> {
     loader.load(crate::object::OBJECT).map_err(|error| Error::Load(Box::new(error)))
 }
 
+/// The verifier gives up when a signal comes (`signal_pending` in kernel/bpf/verifier.c): as often it is asked again.
+const INTERRUPTED: usize = 10;
+
 fn load_programs(ebpf: &mut Ebpf) -> Result<(), Error> {
     for name in PROGRAMS {
         let program = ebpf.program_mut(name).ok_or(Error::Missing(name))?;
-        let loaded = match program {
+        let mut load = || match program {
             Program::Xdp(program) => program.load(),
             Program::SchedClassifier(program) => program.load(),
             Program::CgroupSockAddr(program) => program.load(),
-            _ => return Err(Error::Missing(name)),
+            _ => Err(ProgramError::UnexpectedProgramType),
         };
+        let mut loaded = load();
+        for _ in 0..INTERRUPTED {
+            match &loaded {
+                Err(ProgramError::LoadError { io_error, .. })
+                    if io_error.raw_os_error() == Some(libc::EAGAIN) =>
+                {
+                    loaded = load();
+                }
+                _ => break,
+            }
+        }
         loaded.map_err(|source| Error::Program { program: name, source: Box::new(source) })?;
     }
     Ok(())

@@ -164,7 +164,7 @@ pub fn link_target(link: BorrowedFd<'_>) -> io::Result<Target> {
 pub fn open_folder(path: &Path) -> io::Result<OwnedFd> {
     use std::os::unix::fs::OpenOptionsExt;
     let file = std::fs::OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(path)?;
-    Ok(file.as_fd().try_clone_to_owned()?)
+    file.as_fd().try_clone_to_owned()
 }
 
 /// Identity of this thread's network namespace, as `bpf_get_netns_cookie` tells it of a socket (Linux 5.14).

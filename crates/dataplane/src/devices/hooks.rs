@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use aya::programs::tc::TcAttachType;
 use aya::programs::{Program, SchedClassifier};
+use aya::util::KernelVersion;
 use aya_obj::generated::{XDP_FLAGS_DRV_MODE, XDP_FLAGS_SKB_MODE, bpf_attach_type};
 use eastwest_abi::programs;
 
@@ -115,7 +116,7 @@ pub(super) struct Hooks {
     dir: PathBuf,
     pod_hook: PodHook,
     nic_mode: NicMode,
-    /// Found out at the first device: false on kernels before 6.6.
+    /// The kernel has TCX. By its version at first, then by what it says.
     tcx: bool,
 }
 
@@ -131,7 +132,8 @@ impl Hooks {
             .into_iter()
             .map(|(name, _)| Ok((name, programs.fd(name)?)))
             .collect::<Result<_, Error>>()?;
-        Ok(Self { programs, fds, dir: pins::links_dir(pin_dir), pod_hook, nic_mode, tcx: true })
+        let tcx = KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(6, 6, 0));
+        Ok(Self { programs, fds, dir: pins::links_dir(pin_dir), pod_hook, nic_mode, tcx })
     }
 
     fn pin(&self, index: u32, (name, place): Hook) -> PathBuf {
@@ -245,6 +247,16 @@ impl Hooks {
     pub fn remove(&self, index: u32) {
         for path in self.pins_of(index) {
             self.remove_pin(&path);
+        }
+        // A filter goes with its device; a device that stays must lose it.
+        if !self.tcx
+            && let Ok(name) = nix::net::if_::if_indextoname(index)
+        {
+            for side in [TcAttachType::Ingress, TcAttachType::Egress] {
+                if let Err(error) = clsact::detach(&name.to_string_lossy(), side) {
+                    tracing::warn!(index, %error, "clsact filter not removed");
+                }
+            }
         }
     }
 

@@ -5,9 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use eastwest_abi as abi;
 
-use super::{
-    Address, Backend, BackendKey, Endpoint, Installed, Limits, Plan, Rules, Shared, Tables, Tuple, family,
-};
+use super::{Backend, BackendKey, Endpoint, Installed, Limits, Plan, Rules, Shared, Tables, Tuple, family};
 use crate::Error;
 use crate::extent::Extents;
 use crate::ids::Ids;
@@ -45,7 +43,7 @@ impl Plan {
             // Service 0 is nobody's: such a frontend is rewritten by whoever claims it.
             let value = if whole { value } else { abi::Frontend { service: 0, slots: 0, count: 0, ..value } };
             plan.frontend_count[family(tuple.addr)] += 1;
-            plan.addresses.entry(tuple.addr).or_insert(Address::default()).refs += 1;
+            plan.addresses.entry(tuple.addr).or_default().refs += 1;
             plan.frontends.insert(tuple, Installed { owner: None, value });
         }
         plan.next_port_id = highest.wrapping_add(1).max(1);

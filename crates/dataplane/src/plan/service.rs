@@ -7,8 +7,7 @@ use eastwest_abi as abi;
 use eastwest_compile::{Frontend, ServiceKey};
 
 use super::{
-    Address, Backend, BackendKey, ENDPOINTS, FRONTENDS, Installed, Plan, Service, Shared, Tables, Tuple,
-    family,
+    Backend, BackendKey, ENDPOINTS, FRONTENDS, Installed, Plan, Service, Shared, Tables, Tuple, family,
 };
 use crate::extent::Extent;
 use crate::{Applied, Error};
@@ -405,7 +404,7 @@ impl Plan {
         if old.is_none() {
             self.frontend_count[family(tuple.addr)] += 1;
             let in_ranges = self.in_ranges(tuple.addr);
-            let address = self.addresses.entry(tuple.addr).or_insert(Address::default());
+            let address = self.addresses.entry(tuple.addr).or_default();
             address.refs += 1;
             if in_ranges && !address.written {
                 applied.writes += 1;

@@ -36,7 +36,11 @@ fn frontend(addr: IpAddr, port: u16, backends: &[Target]) -> Frontend {
 }
 
 fn service(name: &str, frontends: Vec<Frontend>) -> CompiledService {
-    CompiledService { key: key(name), frontends, dns: DnsService::ClusterIp { ips: vec![], ports: vec![] } }
+    CompiledService {
+        key: key(name),
+        frontends,
+        dns: DnsService::ClusterIp { ips: vec![], ports: vec![], endpoints: vec![] },
+    }
 }
 
 fn tcp(addr: IpAddr, port: u16) -> Tuple {

@@ -31,5 +31,9 @@ pub fn frontend(vip: &str, protocol: Protocol, backends: &[&str]) -> Frontend {
 }
 
 pub fn service(name: &str, frontends: Vec<Frontend>) -> CompiledService {
-    CompiledService { key: key(name), frontends, dns: DnsService::ClusterIp { ips: vec![], ports: vec![] } }
+    CompiledService {
+        key: key(name),
+        frontends,
+        dns: DnsService::ClusterIp { ips: vec![], ports: vec![], endpoints: vec![] },
+    }
 }

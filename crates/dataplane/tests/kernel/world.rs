@@ -118,13 +118,6 @@ impl Netns {
             Err(panic) => resume_unwind(panic),
         }
     }
-
-    /// Runs `work` inside on a thread of its own, which is not waited for.
-    pub fn spawn(&self, work: impl FnOnce() + Send + 'static) {
-        self.run(move || {
-            std::thread::spawn(work);
-        });
-    }
 }
 
 impl Drop for Netns {
