@@ -116,7 +116,7 @@ fn without_settings(command: &mut Command) -> &mut Command {
 }
 
 /// Pins need a BPF file system; most machines have it mounted already.
-fn mount_bpf() -> Result<(), Error> {
+pub(crate) fn mount_bpf() -> Result<(), Error> {
     let there = statfs(BPF_FS).is_ok_and(|s| s.filesystem_type() == BPF_FS_MAGIC);
     if there {
         return Ok(());

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use crate::netns::{self, Batch};
 use crate::paths::Paths;
-use crate::{Error, Families, Network, Plan, cgroup, link};
+use crate::{Error, Families, Network, Plan, cgroup, control, wire};
 
 /// Set before a device exists, so that `default` covers it. Without duplicate address detection an IPv6 address is of use
 /// at once.
@@ -38,7 +38,8 @@ pub(crate) fn nodad(ip: IpAddr) -> &'static str {
     if ip.is_ipv4() { "" } else { "nodad" }
 }
 
-pub(crate) fn build(paths: &Paths, plan: &Plan) -> Result<(), Error> {
+/// `native`: the nodes' NICs will have XDP programs of the native mode.
+pub(crate) fn build(paths: &Paths, plan: &Plan, native: bool) -> Result<(), Error> {
     let nodes = plan.node_names();
     let members: Vec<&str> = nodes.iter().map(String::as_str).chain(["client", "ctl"]).collect();
     let mut all = Batch::default();
@@ -63,7 +64,14 @@ pub(crate) fn build(paths: &Paths, plan: &Plan) -> Result<(), Error> {
         batch.add(format!("link set {part} master br0 up"));
     }
     batch.run(Some(&fabric))?;
-    netns::within(&fabric, || members.iter().try_for_each(|part| link::gro_on(part)))?;
+    netns::within(&fabric, || members.iter().try_for_each(|part| wire::gro_on(part)))?;
+    if native {
+        control::mount_bpf()?;
+        wire::attach_pass(&fabric, &members, &paths.pins())?;
+        for part in &members {
+            netns::within(&paths.netns(part), || wire::checksums_by_stack("eth0"))?;
+        }
+    }
 
     for n in plan.node_numbers() {
         node(paths, plan, n)?;

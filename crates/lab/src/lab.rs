@@ -13,8 +13,8 @@ use crate::error::Doing;
 use crate::netns::Batch;
 use crate::paths::Paths;
 use crate::{
-    Error, Options, Plan, Pod, PodName, PodSpec, Process, Role, State, Status, Target, control, down, fabric,
-    pod, status,
+    Error, Nic, Options, Plan, Pod, PodName, PodSpec, Process, Role, State, Status, Target, control, down,
+    fabric, pod, status,
 };
 
 /// A lab that is up. One made by [`Lab::up`] goes down when this is dropped, unless [`Lab::keep`] was called; one got by
@@ -61,7 +61,7 @@ impl Lab {
         fs::write(paths.resolv_conf(), resolv)
             .and_then(|()| fs::write(paths.nsswitch_conf(), nsswitch()))
             .doing(|| format!("write to {}", paths.dir().display()))?;
-        fabric::build(paths, plan)?;
+        fabric::build(paths, plan, matches!(options.nic, None | Some(Nic::XdpNative)))?;
 
         let bare = options.bare;
         let listener = if bare { None } else { Some(control::listener(0)?) };

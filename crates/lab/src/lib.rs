@@ -19,7 +19,6 @@ mod enter;
 mod error;
 mod fabric;
 mod lab;
-mod link;
 mod netns;
 mod options;
 mod paths;
@@ -29,6 +28,7 @@ mod process;
 pub mod serve;
 mod state;
 mod status;
+mod wire;
 
 pub use command::Target;
 pub use down::{down, down_all};

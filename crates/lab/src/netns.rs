@@ -11,6 +11,7 @@ use std::process::{Command, Stdio};
 use nix::sched::{CloneFlags, setns};
 
 use crate::Error;
+use crate::enter::Enter;
 use crate::error::Doing;
 use crate::paths::NETNS_DIR;
 
@@ -90,8 +91,9 @@ fn run(program: &str, netns: Option<&str>, lines: &str) -> Result<(), Error> {
         return Ok(());
     }
     let mut command = Command::new(program);
+    // Not `-n`: it mounts a new /sys as `ip netns exec` does.
     if let Some(ns) = netns {
-        command.args(["-n", ns]);
+        Enter::netns(ns)?.apply(&mut command);
     }
     command.args(["-batch", "-"]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
     let output = command.spawn().and_then(|mut child| {
