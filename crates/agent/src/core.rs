@@ -18,11 +18,15 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use tracing::{debug, info, warn};
 
+use crate::journal::{Entry, Journal};
 use crate::metrics::SyncMetrics;
 use crate::snapshot::Snapshot;
 
 /// A Service that the kernel refuses so often no longer holds up the applied revision; it stays a problem.
 const TRIES_THAT_HOLD: u32 = 10;
+
+/// Entries that a journal may have whatever the snapshot's size.
+const JOURNAL_MIN: usize = 1000;
 
 /// How the core stands.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -71,7 +75,14 @@ pub struct Core<D> {
     triggers: Vec<jiff::Timestamp>,
     counters: BTreeMap<String, u64>,
     last_applied: Option<Instant>,
+    /// Something changed since the last snapshot that the journal does not have.
     changed: bool,
+    journal: Option<Box<dyn Journal>>,
+    /// For the journal, before it is programmed.
+    entries: Vec<Entry>,
+    /// Objects in the last snapshot.
+    snapshot_objects: usize,
+    journal_entries: usize,
 }
 
 /// A change of what DNS answers besides Services.
@@ -109,14 +120,40 @@ impl<D: Dataplane> Core<D> {
             counters: BTreeMap::new(),
             last_applied: None,
             changed: false,
+            journal: None,
+            entries: Vec::new(),
+            snapshot_objects: 0,
+            journal_entries: 0,
         }
+    }
+
+    /// Changes are left there before they are programmed. Without one, every change asks for a snapshot.
+    pub fn set_journal(&mut self, journal: Box<dyn Journal>) {
+        self.journal = Some(journal);
     }
 
     /// Takes up and programs what a snapshot holds.
     pub fn restore(&mut self, snapshot: Snapshot) {
-        let Snapshot { position, objects } = snapshot;
+        let Snapshot { mut position, objects, changes, journal: _ } = snapshot;
+        (self.snapshot_objects, self.journal_entries) = (objects.len(), changes.len());
+        let put = |state: &mut State, object| {
+            state.put(eastwest_compile::Decoded { object: Some(object), problems: Vec::new() });
+        };
         for object in objects {
-            self.state.put(eastwest_compile::Decoded { object: Some(object), problems: Vec::new() });
+            put(&mut self.state, object);
+        }
+        for change in changes {
+            let revision = match change {
+                Entry::Put { revision, object } => {
+                    put(&mut self.state, object);
+                    revision
+                }
+                Entry::Delete { revision, kind, namespace, name } => {
+                    self.state.delete(kind, &namespace, &name);
+                    revision
+                }
+            };
+            position.revision = position.revision.max(revision);
         }
         self.held = Some(position);
         self.load();
@@ -128,6 +165,7 @@ impl<D: Dataplane> Core<D> {
         for Received { at, event } in events {
             self.event(at, event);
         }
+        self.journal();
         self.flush();
     }
 
@@ -140,17 +178,24 @@ impl<D: Dataplane> Core<D> {
                 }
             }
             Event::Reset => {
+                self.journal();
                 self.flush();
                 self.hold_until = None;
                 self.listing = true;
             }
             Event::Put { revision, kind, object } => {
-                self.put(kind, &object);
+                self.put(revision, kind, &object);
                 self.advance(at, revision);
             }
             Event::Delete { revision, kind, namespace, name } => {
                 self.unreadable.remove(&subject(kind, &namespace, &name));
                 self.count(kind);
+                self.record(|| Entry::Delete {
+                    revision,
+                    kind,
+                    namespace: namespace.clone(),
+                    name: name.clone(),
+                });
                 let touched = self.state.delete(kind, &namespace, &name);
                 self.touch(touched);
                 match kind {
@@ -191,7 +236,7 @@ impl<D: Dataplane> Core<D> {
     /// After a change: the held revision moves on, except within a list, which counts as a whole.
     fn advance(&mut self, at: Instant, revision: Revision) {
         self.newest = Some(at);
-        self.changed = true;
+        self.changed |= self.journal.is_none();
         if !self.listing
             && let Some(held) = &mut self.held
         {
@@ -199,7 +244,26 @@ impl<D: Dataplane> Core<D> {
         }
     }
 
-    fn put(&mut self, kind: Kind, object: &RawValue) {
+    /// For the journal: a change on top of a whole state. A list is kept by the snapshot after it.
+    fn record(&mut self, entry: impl FnOnce() -> Entry) {
+        if self.journal.is_some() && self.loaded && !self.listing && self.hold_until.is_none() {
+            self.entries.push(entry());
+        }
+    }
+
+    /// Leaves what is about to be programmed in the journal.
+    fn journal(&mut self) {
+        let entries = std::mem::take(&mut self.entries);
+        if let Some(journal) = self.journal.as_mut().filter(|_| !entries.is_empty()) {
+            self.journal_entries += entries.len();
+            if let Err(e) = journal.append(&entries) {
+                warn!(error = %e, "the journal cannot be written: a snapshot takes its place");
+                self.changed = true;
+            }
+        }
+    }
+
+    fn put(&mut self, revision: Revision, kind: Kind, object: &RawValue) {
         self.count(kind);
         let decoded = match self.context.decode(kind, object.get()) {
             Ok(decoded) => decoded,
@@ -227,6 +291,7 @@ impl<D: Dataplane> Core<D> {
         if let Some(object) = &decoded.object {
             let (kind, namespace, name) = object.id();
             self.unreadable.remove(&subject(kind, namespace, name));
+            self.record(|| Entry::Put { revision, object: object.clone() });
         }
         let touched = self.state.put(decoded);
         self.touch(touched);
@@ -442,14 +507,24 @@ impl<D: Dataplane> Core<D> {
         out
     }
 
-    /// What to write to disk: `None` while what is held is not whole, or nothing has changed since the last call.
+    /// What to write to disk: `None` while what is held is not whole, and while the journal has what changed since and
+    /// is not longer than the snapshot would be, so that both together cost O(change).
     pub fn take_snapshot(&mut self) -> Option<Snapshot> {
-        if !self.changed || !self.loaded || self.listing || self.hold_until.is_some() {
+        let long = self.journal_entries > self.snapshot_objects.max(JOURNAL_MIN);
+        if !(self.changed || long) || !self.loaded || self.listing || self.hold_until.is_some() {
             return None;
         }
         let position = self.held.clone()?;
-        self.changed = false;
-        Some(Snapshot { position, objects: self.state.export() })
+        let journal = match self.journal.as_mut().map(|j| j.rotate()).transpose() {
+            Ok(number) => number.unwrap_or(0),
+            Err(e) => {
+                warn!(error = %e, "no new journal");
+                return None;
+            }
+        };
+        let objects = self.state.export();
+        (self.changed, self.journal_entries, self.snapshot_objects) = (false, 0, objects.len());
+        Some(Snapshot { position, objects, journal, changes: Vec::new() })
     }
 
     /// The last snapshot did not reach the disk: another is due.

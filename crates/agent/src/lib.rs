@@ -13,6 +13,7 @@ pub mod core;
 pub mod dns;
 pub mod health;
 pub mod http;
+pub mod journal;
 pub mod logging;
 pub mod metrics;
 pub mod node;

@@ -22,6 +22,7 @@ use crate::core::Core;
 use crate::dns::{Dns, keep_addresses};
 use crate::health::{self, Health};
 use crate::http;
+use crate::journal;
 use crate::metrics::{self, SyncMetrics};
 use crate::node::{Identity, cgroup2_mount, memory};
 use crate::problems::Problems;
@@ -119,6 +120,7 @@ pub async fn run(settings: Settings, reload: impl Fn()) -> anyhow::Result<()> {
             info!(
                 objects = snapshot.objects.len(),
                 revision = snapshot.position.revision.0,
+                changes = snapshot.changes.len(),
                 "snapshot found"
             );
             core.restore(snapshot);
@@ -129,6 +131,7 @@ pub async fn run(settings: Settings, reload: impl Fn()) -> anyhow::Result<()> {
             problems.set("snapshot", Some(e.to_string()));
         }
     }
+    core.set_journal(Box::new(journal::Files::new(&settings.data_dir)));
 
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();

@@ -1,4 +1,4 @@
-//! The last good state on disk, by which a node serves at once after a restart, with or without a controller.
+//! The last good state on disk, with the journal of changes on top, by which a node serves at once after a restart, with or without a controller.
 //!
 //! One JSON value a line: a header, the objects in the form the compiler keeps, a checksum. Written beside the old one,
 //! synced, and moved over it.
@@ -11,8 +11,10 @@ use eastwest_client::sync::Position;
 use eastwest_compile::{Context, Object};
 use serde::{Deserialize, Serialize};
 
+use crate::journal::{self, Entry};
+
 /// Version of the format; a file of another one is set aside.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 const NAME: &str = "snapshot";
 
 /// What a snapshot holds.
@@ -20,6 +22,10 @@ const NAME: &str = "snapshot";
 pub struct Snapshot {
     pub position: Position,
     pub objects: Vec<Object>,
+    /// Number of the first journal on top of it.
+    pub journal: u64,
+    /// What that and later journals hold. Empty in one that is to be written.
+    pub changes: Vec<Entry>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -31,6 +37,7 @@ struct Header {
     service_cidrs: Vec<ipnet::IpNet>,
     position: Position,
     objects: usize,
+    journal: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -134,7 +141,8 @@ impl Snapshots {
         if trailer.checksum != checksum.text() {
             return Err("its checksum is wrong".into());
         }
-        Ok(Snapshot { position: header.position, objects })
+        let changes = journal::read(&self.dir, header.journal);
+        Ok(Snapshot { position: header.position, objects, journal: header.journal, changes })
     }
 
     /// Writes a snapshot in place of the one before; after this it is on disk.
@@ -160,6 +168,7 @@ impl Snapshots {
             service_cidrs: self.context.service_cidrs.clone(),
             position: snapshot.position.clone(),
             objects: snapshot.objects.len(),
+            journal: snapshot.journal,
         };
         write(&|line| serde_json::to_writer(line, &header))?;
         for object in &snapshot.objects {
@@ -171,6 +180,8 @@ impl Snapshots {
         file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
         fs::rename(&new, self.path())?;
         // The move itself is on disk only with its folder.
-        File::open(&self.dir)?.sync_all()
+        File::open(&self.dir)?.sync_all()?;
+        journal::remove_before(&self.dir, snapshot.journal);
+        Ok(())
     }
 }

@@ -85,7 +85,11 @@ struct Agent {
 
 impl Agent {
     async fn start(address: SocketAddr, data: &Path, node: &str) -> Self {
-        let context = Context { node: node.into(), service_cidrs: vec!["10.96.0.0/16".parse().unwrap()], pod_names: false };
+        let context = Context {
+            node: node.into(),
+            service_cidrs: vec!["10.96.0.0/16".parse().unwrap()],
+            pod_names: false,
+        };
         let index = Arc::new(Index::new(IndexOptions::default()).unwrap());
         let metrics = Arc::new(SyncMetrics::default());
         let mut core = Core::new(context.clone(), Recording::default(), index.clone(), metrics.clone());
