@@ -257,29 +257,53 @@ fn load(dir: &Path, options: &Options) -> Result<Ebpf, Error> {
 /// The verifier gives up when a signal comes (`signal_pending` in kernel/bpf/verifier.c): as often it is asked again.
 const INTERRUPTED: usize = 10;
 
+/// Loads all programs. The verifier takes most of a start's time, and takes several at once.
 fn load_programs(ebpf: &mut Ebpf) -> Result<(), Error> {
-    for name in PROGRAMS {
-        let program = ebpf.program_mut(name).ok_or(Error::Missing(name))?;
-        let mut load = || match program {
-            Program::Xdp(program) => program.load(),
-            Program::SchedClassifier(program) => program.load(),
-            Program::CgroupSockAddr(program) => program.load(),
-            _ => Err(ProgramError::UnexpectedProgramType),
-        };
-        let mut loaded = load();
-        for _ in 0..INTERRUPTED {
-            match &loaded {
-                Err(ProgramError::LoadError { io_error, .. })
-                    if io_error.raw_os_error() == Some(libc::EAGAIN) =>
-                {
-                    loaded = load();
-                }
-                _ => break,
-            }
-        }
-        loaded.map_err(|source| Error::Program { program: name, source: Box::new(source) })?;
+    let found: Vec<(&'static str, &mut Program)> = ebpf
+        .programs_mut()
+        .filter_map(|(name, program)| Some((*PROGRAMS.iter().find(|wanted| **wanted == name)?, program)))
+        .collect();
+    if let Some(missing) = PROGRAMS.iter().find(|wanted| !found.iter().any(|(name, _)| name == *wanted)) {
+        return Err(Error::Missing(missing));
     }
-    Ok(())
+    let left = Mutex::new(found.into_iter());
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(PROGRAMS.len());
+    let work = || -> Result<(), Error> {
+        loop {
+            let next = left.lock().unwrap_or_else(PoisonError::into_inner).next();
+            let Some((name, program)) = next else { return Ok(()) };
+            load_program(program)
+                .map_err(|source| Error::Program { program: name, source: Box::new(source) })?;
+        }
+    };
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().fold(work(), |result, worker| {
+            let other = worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            result.and(other)
+        })
+    })
+}
+
+fn load_program(program: &mut Program) -> Result<(), ProgramError> {
+    let mut load = || match program {
+        Program::Xdp(program) => program.load(),
+        Program::SchedClassifier(program) => program.load(),
+        Program::CgroupSockAddr(program) => program.load(),
+        _ => Err(ProgramError::UnexpectedProgramType),
+    };
+    let mut loaded = load();
+    for _ in 0..INTERRUPTED {
+        match &loaded {
+            Err(ProgramError::LoadError { io_error, .. })
+                if io_error.raw_os_error() == Some(libc::EAGAIN) =>
+            {
+                loaded = load();
+            }
+            _ => break,
+        }
+    }
+    loaded
 }
 
 fn write_config(map: Map, tables: &KernelTables, options: &Options) -> Result<(), Error> {
