@@ -98,7 +98,7 @@ fn answer<A: Address, M: Maps<A>>(maps: &mut M, work: &mut Work<A>) -> bool {
     if work.value.flags & flags::MASQUERADE == 0 {
         return false;
     }
-    track::note(maps, work);
+    let _ = track::note(maps, work);
     true
 }
 

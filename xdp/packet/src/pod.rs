@@ -85,8 +85,8 @@ pub(crate) fn known<A: Address, M: Maps<A>>(maps: &mut M, work: &mut Work<A>) ->
             return Known::Again;
         }
     }
-    track::note(maps, work);
-    Known::Yes
+    // Evicted from the table, the other half has become another flow's: answers would go there.
+    if track::note(maps, work) { Known::Yes } else { Known::Again }
 }
 
 /// Translates a packet back, if it has a flow with all of `wanted` flags and none of `unwanted`.
@@ -107,7 +107,8 @@ pub(crate) fn back<A: Address, M: Maps<A>, P: Packet>(
     if work.value.flags & (wanted | unwanted) != wanted {
         return Verdict::Pass;
     }
-    track::note(maps, work);
+    // Its forward half may have gone on to another backend; a late answer is still one.
+    let _ = track::note(maps, work);
     if work.value.flags & flags::UNCHANGED != 0 {
         return Verdict::Pass;
     }
@@ -141,7 +142,7 @@ fn answer_to_itself<A: Address, M: Maps<A>>(maps: &mut M, work: &mut Work<A>) ->
     if work.value.flags & flags::HAIRPIN == 0 {
         return Opening::NONE;
     }
-    track::note(maps, work);
+    let _ = track::note(maps, work);
     Opening::FLOW
 }
 

@@ -79,22 +79,22 @@ pub fn backend_holds<A: Address, M: Maps<A>>(maps: &M, value: &Conntrack<A>, wan
 }
 
 /// Notes a packet of the half `flow.key` that was found with `value`. Writes at most once in a unit of time, and when
-/// TCP's state changes.
+/// TCP's state changes. False when the other half turns out to be another flow's.
 #[inline(always)]
-pub fn note<A: Address, M: Maps<A>>(maps: &mut M, work: &mut Work<A>) {
+pub fn note<A: Address, M: Maps<A>>(maps: &mut M, work: &mut Work<A>) -> bool {
     let now = maps.now();
     let state = work.value.state | added_state(work.flow.tcp_flags, work.flow.key.direction);
     if work.value.seen == now && work.value.state == state {
-        return;
+        return true;
     }
     work.value.seen = now;
     work.value.state = state;
-    refresh(maps, work);
+    refresh(maps, work)
 }
 
 /// Writes time and state of `value` to both halves, and brings back the other if the table has lost it.
 #[inline(never)]
-fn refresh<A: Address, M: Maps<A>>(maps: &mut M, work: &mut Work<A>) {
+fn refresh<A: Address, M: Maps<A>>(maps: &mut M, work: &mut Work<A>) -> bool {
     if let Some(half) = maps.track(&work.flow.key) {
         half.seen = work.value.seen;
         half.state |= work.value.state;
@@ -103,15 +103,14 @@ fn refresh<A: Address, M: Maps<A>>(maps: &mut M, work: &mut Work<A>) {
     work.back = other_value(&work.flow.key, &work.value);
     match maps.track(&work.other) {
         Some(half) => {
-            // It may belong to a flow that took it over.
-            if same_rewrite(half, &work.back) {
+            let ours = same_rewrite(half, &work.back);
+            if ours {
                 half.seen = work.value.seen;
                 half.state |= work.value.state;
             }
+            ours
         }
-        None => {
-            let _ = maps.track_insert(&work.other, &work.back, true);
-        }
+        None => maps.track_insert(&work.other, &work.back, true) != Insert::Exists,
     }
 }
 
