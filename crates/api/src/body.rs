@@ -11,13 +11,21 @@ use eastwest_model::Resource;
 /// Largest body, bytes: that of etcd's and so of Kubernetes' API server (`MaxRequestBodyBytes`).
 pub const BODY_MAX: usize = 3 << 20;
 
+/// A body must be there after this long.
+const BODY_TIME: std::time::Duration = std::time::Duration::from_secs(30);
+
 /// Reads the body, at most [`BODY_MAX`] bytes.
 pub async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, ApiError> {
     let length = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
     if length.is_some_and(|n| n > BODY_MAX as u64) {
         return Err(ApiError::too_large(BODY_MAX));
     }
-    axum::body::to_bytes(body, BODY_MAX).await.map_err(|e| {
+    let read = tokio::time::timeout(BODY_TIME, axum::body::to_bytes(body, BODY_MAX)).await;
+    let read = read.map_err(|_| {
+        let message = format!("the body did not arrive within {BODY_TIME:?}");
+        ApiError::new(http::StatusCode::REQUEST_TIMEOUT, "Timeout", message)
+    })?;
+    read.map_err(|e| {
         let over = std::error::Error::source(&e).is_some_and(|s| s.is::<http_body_util::LengthLimitError>());
         if over {
             ApiError::too_large(BODY_MAX)

@@ -18,6 +18,11 @@ pub struct Topology {
     pub store_id: String,
     /// The newest revision.
     pub revision: Revision,
+    /// DNS zone of cluster names.
+    pub zone: String,
+    /// Ranges of ClusterIPs.
+    #[serde(rename = "serviceCIDRs")]
+    pub service_cidrs: Vec<String>,
     pub nodes: Vec<TopologyNode>,
     pub services: Vec<TopologyService>,
 }
@@ -156,5 +161,13 @@ fn collect(app: &App) -> Topology {
             }
         })
         .collect();
-    Topology { store_id: id, revision, nodes, services }
+    let config = &app.0.config;
+    Topology {
+        store_id: id,
+        revision,
+        zone: config.zone.clone(),
+        service_cidrs: config.service_ranges.iter().map(ToString::to_string).collect(),
+        nodes,
+        services,
+    }
 }

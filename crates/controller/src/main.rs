@@ -58,6 +58,11 @@ struct Cli {
 enum Command {
     /// Print the OpenAPI document.
     Openapi,
+    /// Make the store anew from a backup; where one is, it must be moved aside first.
+    Restore {
+        /// A file of DATA_DIR/backup.
+        file: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
@@ -67,6 +72,7 @@ fn main() -> ExitCode {
             print!("{}", eastwest_api::openapi_json());
             Ok(())
         }
+        Some(Command::Restore { file }) => restore(&cli.settings, &file),
         None => run(&cli.settings),
     };
     match result {
@@ -76,6 +82,10 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn restore(flags: &Flags<Settings>, file: &std::path::Path) -> anyhow::Result<()> {
+    serve::restore(&flags.load(std::env::vars_os())?.settings, file)
 }
 
 fn run(flags: &Flags<Settings>) -> anyhow::Result<()> {

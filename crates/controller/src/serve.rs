@@ -1,6 +1,7 @@
 //! From settings to a running server, and to its orderly end.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -24,12 +25,17 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// How long a client may take for TLS, and for the head of a request.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
+/// How often a backup is made, when something has changed, and how many are kept.
+const BACK_UP: Duration = Duration::from_secs(3600);
+const BACKUPS: usize = 3;
+
 type LogFilter = reload::Handle<EnvFilter, tracing_subscriber::Registry>;
 type Handle = axum_server::Handle<SocketAddr>;
 
 fn logging(settings: &Settings) -> Result<LogFilter> {
     let (filter, handle) = reload::Layer::new(filter(&settings.log_level)?);
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colours);
     let lines = match settings.log_format {
         LogFormat::Text => lines.boxed(),
         LogFormat::Json => lines.json().boxed(),
@@ -74,7 +80,9 @@ pub async fn run(settings: Settings, log_level: impl Fn() -> Result<String>) -> 
     let metrics = Metrics::new(&mut registry);
     let options = Options { on_flush: Some(metrics.on_flush()), ..Options::default() };
     let path = settings.data_dir.join("store");
-    let store = tokio::task::spawn_blocking(move || Store::open(Sled::open(&path)?, options)).await??;
+    let backups = settings.data_dir.join("backup");
+    let opened = tokio::task::spawn_blocking(move || Store::open(Sled::open(&path)?, options)).await?;
+    let store = opened.map_err(|e| anyhow::anyhow!("{e}. {}", restore_hint(&settings.data_dir, &backups)))?;
 
     let pki = Pki::open(&settings.data_dir, pki::names(&settings.san, &host, settings.listen.ip()))?;
     let tokens = pki.tokens()?;
@@ -100,6 +108,7 @@ pub async fn run(settings: Settings, log_level: impl Fn() -> Result<String>) -> 
     servers.spawn(serve_plain(metrics_listener, handle, metrics::routes(app.clone(), registry)));
     tracing::info!(store = store.id(), revision = %store.revision(), data_dir = %settings.data_dir.display(), "ready");
 
+    let mut back_up = tokio::time::interval(BACK_UP);
     let mut renew = tokio::time::interval(pki::RENEW);
     renew.reset();
     loop {
@@ -117,6 +126,13 @@ pub async fn run(settings: Settings, log_level: impl Fn() -> Result<String>) -> 
                 Ok(config) => tls.reload_from_config(config),
                 Err(error) => tracing::error!(%error, "certificate not renewed"),
             },
+            _ = back_up.tick() => {
+                // Not awaited: a disk that is slow holds nothing up.
+                tokio::task::spawn_blocking({
+                    let (store, backups) = (store.clone(), backups.clone());
+                    move || back_up_now(&store, &backups)
+                });
+            }
             ended = servers.join_next() => {
                 if let Some(ended) = ended {
                     ended??;
@@ -133,11 +149,44 @@ pub async fn run(settings: Settings, log_level: impl Fn() -> Result<String>) -> 
     while let Some(ended) = servers.join_next().await {
         ended??;
     }
+    tokio::task::spawn_blocking({
+        let (store, backups) = (store.clone(), backups.clone());
+        move || back_up_now(&store, &backups)
+    })
+    .await?;
     drop((app, router));
     // Every acknowledged write is on disk already; this waits for those nobody waits for.
     if tokio::time::timeout(DRAIN, store.close()).await.is_err() {
         tracing::warn!("the store was still in use");
     }
+    Ok(())
+}
+
+fn back_up_now(store: &Store, dir: &Path) {
+    match store.back_up(dir, BACKUPS) {
+        Ok(Some(path)) => tracing::info!(path = %path.display(), "backup"),
+        Ok(None) => {}
+        Err(error) => tracing::warn!(%error, dir = %dir.display(), "no backup could be made"),
+    }
+}
+
+/// What an operator does next when the store does not open.
+fn restore_hint(data_dir: &Path, backups: &Path) -> String {
+    match eastwest_store::newest_backup(backups) {
+        Some(path) => format!(
+            "The newest backup is {0}: `eastwest-controller restore {0} --data-dir {1}`",
+            path.display(),
+            data_dir.display()
+        ),
+        None => format!("There is no backup in {}", backups.display()),
+    }
+}
+
+/// `eastwest-controller restore FILE`.
+pub fn restore(settings: &Settings, file: &Path) -> Result<()> {
+    let path = settings.data_dir.join("store");
+    let revision = Sled::restore(&path, file)?;
+    println!("{} holds the objects of revision {revision} of {}", path.display(), file.display());
     Ok(())
 }
 

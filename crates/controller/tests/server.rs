@@ -1,7 +1,6 @@
 //! The real binary on loopback, by Kubernetes' own client library.
 
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::process::CommandExt;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -44,13 +43,19 @@ impl Controller {
     async fn start(dir: &Path) -> Self {
         let (port, metrics) = (free_port(), free_port());
         let child = command(dir, port, metrics).spawn().unwrap();
-        let this = Self { child, port, metrics };
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while this.plain("/readyz").await.is_none() {
+        let mut this = Self { child, port, metrics };
+        this.ready().await;
+        this
+    }
+
+    async fn ready(&mut self) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while self.plain("/readyz").await.is_none() {
             assert!(Instant::now() < deadline, "not ready");
+            let ended = self.child.try_wait().unwrap();
+            assert!(ended.is_none(), "the controller ended: {ended:?}");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        this
     }
 
     /// A page of the metrics listener.
@@ -185,9 +190,7 @@ async fn watchers_of_the_runtime_follow_over_a_restart() {
         let (port, metrics) = (free_port(), free_port());
         let spawn = || command(dir.path(), port, metrics).spawn().unwrap();
         let mut controller = Controller { child: spawn(), port, metrics };
-        while controller.plain("/readyz").await.is_none() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        controller.ready().await;
         let client = client(dir.path(), "admin").await;
         let services: Api<Service> = Api::default_namespaced(client);
         let config =
@@ -209,9 +212,7 @@ async fn watchers_of_the_runtime_follow_over_a_restart() {
         controller.child.kill().unwrap();
         controller.child.wait().unwrap();
         controller.child = spawn();
-        while controller.plain("/readyz").await.is_none() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        controller.ready().await;
         services.create(&PostParams::default(), &service("two")).await.unwrap();
         expect("two").await;
     }
@@ -295,25 +296,44 @@ async fn sigterm_drains_and_exits_with_zero() {
 }
 
 #[tokio::test]
+async fn a_store_that_does_not_open_is_restored_from_its_backup() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut controller = Controller::start(dir.path()).await;
+    let services: Api<Service> = Api::default_namespaced(client(dir.path(), "admin").await);
+    let made = services.create(&PostParams::default(), &service("web")).await.unwrap();
+    controller.signal(nix::sys::signal::Signal::SIGTERM);
+    assert!(controller.child.wait().unwrap().success());
+    std::fs::write(dir.path().join("store/conf"), "not sled's").unwrap();
+
+    let output = command(dir.path(), free_port(), free_port()).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && text.contains("does not open"), "{text}");
+    let backup = text.split("restore ").last().unwrap().split(' ').next().unwrap();
+    assert!(backup.ends_with(".ndjson"), "{text}");
+    std::fs::rename(dir.path().join("store"), dir.path().join("store.broken")).unwrap();
+    let mut restore = command(dir.path(), 0, 0);
+    assert!(restore.args(["restore", backup]).status().unwrap().success());
+
+    let _controller = Controller::start(dir.path()).await;
+    let services: Api<Service> = Api::default_namespaced(client(dir.path(), "admin").await);
+    assert_eq!(services.get("web").await.unwrap(), made);
+}
+
+#[tokio::test]
 async fn an_inherited_socket_is_served_too() {
     let dir = tempfile::tempdir().unwrap();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let (port, metrics) = (free_port(), free_port());
     let mut command = command(dir.path(), port, metrics);
-    let fd: OwnedFd = listener.into();
     // A shell puts the socket in place, and its own pid where the protocol wants the receiver's.
     let program = command.get_program().to_owned();
     let args: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
     command = Command::new("sh");
-    let script = format!("exec 3<&{0}; LISTEN_FDS=1 LISTEN_PID=$$ exec \"$0\" \"$@\"", fd.as_raw_fd());
-    command.arg("-c").arg(script).arg(program).args(args).arg0("sh");
-    nix::fcntl::fcntl(&fd, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty())).unwrap();
-    let controller = Controller { child: command.spawn().unwrap(), port, metrics };
-    drop(fd);
-    while controller.plain("/readyz").await.is_none() {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let script = "exec 3<&0 0</dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec \"$0\" \"$@\"";
+    command.args(["-c", script]).arg(program).args(args).stdin(OwnedFd::from(listener));
+    let mut controller = Controller { child: command.spawn().unwrap(), port, metrics };
+    controller.ready().await;
     provider();
     let ca = std::fs::read(dir.path().join("pki/ca.crt")).unwrap();
     let http = reqwest::Client::builder()

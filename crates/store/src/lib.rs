@@ -6,6 +6,7 @@
 //! watchers and the writers see it: nothing that anybody has seen can be lost, and many writers share one flush.
 //! Reads come from memory and never wait for the disk.
 
+mod backup;
 mod disk;
 mod object;
 mod overlay;
@@ -13,6 +14,7 @@ mod sled;
 mod store;
 mod window;
 
+pub use backup::newest_backup;
 pub use disk::{Change, Disk, Loaded, Memory};
 pub use object::{Key, Object};
 pub use overlay::View;

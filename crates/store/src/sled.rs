@@ -154,9 +154,8 @@ fn refuse(path: &Path, why: &str) -> Error {
         return Error::Open(format!("the store in {path} is open in another process: {why}"));
     }
     Error::Open(format!(
-        "the store in {path} does not open: {why}. Nothing was thrown away. To go on: stop the controller, move {path} \
-         aside, put a backup of that directory in its place, and start again; with no backup, an empty directory starts \
-         a new history, and everything must be created anew"
+        "the store in {path} does not open: {why}. Nothing was thrown away. To go on, move {path} aside and restore a \
+         backup in its place; with no backup, an empty directory starts a new history"
     ))
 }
 

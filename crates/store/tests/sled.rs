@@ -103,6 +103,47 @@ async fn large_objects_come_back_whole() {
     }
 }
 
+#[tokio::test]
+async fn a_backup_makes_a_store_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, backups, restored) =
+        (dir.path().join("store"), dir.path().join("backup"), dir.path().join("new"));
+    let store = open(&path).unwrap();
+    for i in 0..5 {
+        put(&store, format!("n{i}")).await;
+        assert!(store.back_up(&backups, 3).unwrap().is_some());
+    }
+    assert_eq!(store.back_up(&backups, 3).unwrap(), None, "there is one of this revision");
+    assert_eq!(std::fs::read_dir(&backups).unwrap().count(), 3);
+    let newest = eastwest_store::newest_backup(&backups).unwrap();
+    assert_eq!(Sled::restore(&restored, &newest).unwrap(), Revision(5));
+    let new = open(&restored).unwrap();
+    assert_ne!(new.id(), store.id(), "agents must know that it is another history");
+    for i in 0..5 {
+        let key = Key::new(Kind::Workload, "default", &format!("n{i}"));
+        let (a, b) = (store.get(&key).unwrap(), new.get(&key).unwrap());
+        assert_eq!((a.revision, &a.json, &a.labels), (b.revision, &b.json, &b.labels));
+    }
+    assert_eq!(put(&new, "next".into()).await, Revision(6));
+
+    let text = std::fs::read_to_string(&newest).unwrap();
+    let cut: String = text.lines().take(3).map(|l| format!("{l}\n")).collect();
+    for (damage, words) in [
+        (cut, "cut"),
+        (text[..text.len() - 9].to_owned(), "line 6"),
+        (String::new(), "first line"),
+        (text.replace(r#""eastwestBackup":1"#, r#""eastwestBackup":9"#), "format 9"),
+    ] {
+        let file = dir.path().join("damaged.ndjson");
+        std::fs::write(&file, damage).unwrap();
+        let target = dir.path().join("never");
+        let error = Sled::restore(&target, &file).unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+        assert!(!target.exists());
+    }
+    assert!(Sled::restore(&path, &newest).unwrap_err().to_string().contains("not empty"));
+}
+
 /// Not a test of its own: what [`nothing_acknowledged_is_lost_by_kill`] runs and kills.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn child_that_writes_until_killed() {

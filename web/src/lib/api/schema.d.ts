@@ -1203,8 +1203,12 @@ export interface components {
             nodes: components["schemas"]["TopologyNode"][];
             /** @description The newest revision. */
             revision: components["schemas"]["Revision"];
+            /** @description Ranges of ClusterIPs. */
+            serviceCIDRs: string[];
             services: components["schemas"]["TopologyService"][];
             storeId: string;
+            /** @description DNS zone of cluster names. */
+            zone: string;
         };
         /** @description A node and how far its agent is. */
         TopologyNode: {
