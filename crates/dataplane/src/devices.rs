@@ -284,7 +284,7 @@ impl Follower {
     }
 
     fn role(&self, link: &Link) -> Option<Role> {
-        if link.name == DEVICE || link.name == "lo" {
+        if link.name == DEVICE || !link.ethernet {
             return None;
         }
         let nic = if self.options.nic_devices.is_empty() {

@@ -55,6 +55,8 @@ pub(super) struct Link {
     pub name: String,
     /// `veth`, `bridge`, …; empty for hardware.
     pub kind: String,
+    /// Its packets have an Ethernet header, which the programs expect.
+    pub ethernet: bool,
     /// The other end is in another network namespace.
     pub peer_elsewhere: bool,
 }
@@ -176,7 +178,8 @@ fn event(kind: u16, flags: u16, sequence: u32, body: &[u8]) -> Option<Event> {
             if kind == libc::RTM_DELLINK {
                 return Some(Event::LinkGone { index });
             }
-            Some(Event::Link(link(index, body.get(16..)?)))
+            let ethernet = u16_at(body, 2)? == libc::ARPHRD_ETHER;
+            Some(Event::Link(link(index, ethernet, body.get(16..)?)))
         }
         libc::RTM_NEWADDR | libc::RTM_DELADDR => {
             let index = u32_at(body, 4)?;
@@ -200,8 +203,8 @@ fn event(kind: u16, flags: u16, sequence: u32, body: &[u8]) -> Option<Event> {
     }
 }
 
-fn link(index: u32, rest: &[u8]) -> Link {
-    let mut link = Link { index, ..Link::default() };
+fn link(index: u32, ethernet: bool, rest: &[u8]) -> Link {
+    let mut link = Link { index, ethernet, ..Link::default() };
     for (kind, value) in attributes(rest) {
         match kind {
             libc::IFLA_IFNAME => link.name = text(value),
@@ -293,6 +296,7 @@ mod tests {
 
     fn veth() -> Vec<u8> {
         let mut body = vec![0; 16];
+        body[2..4].copy_from_slice(&libc::ARPHRD_ETHER.to_ne_bytes());
         body[4..8].copy_from_slice(&42u32.to_ne_bytes());
         body.extend(attribute(libc::IFLA_IFNAME, b"veth1\0"));
         body.extend(attribute(60_000 & 0x3fff, &[1, 2, 3]));
@@ -316,7 +320,13 @@ mod tests {
         bytes.extend(message(libc::RTM_NEWROUTE, &default));
         bytes.extend(message(libc::NLMSG_DONE as u16, &[0; 4]));
         let expected = [
-            Event::Link(Link { index: 42, name: "veth1".into(), kind: "veth".into(), peer_elsewhere: true }),
+            Event::Link(Link {
+                index: 42,
+                name: "veth1".into(),
+                kind: "veth".into(),
+                ethernet: true,
+                peer_elsewhere: true,
+            }),
             Event::Address { index: 2, addr: IpAddr::from([192, 0, 2, 1]) },
             Event::DefaultRoute { indexes: vec![3] },
             Event::Done { sequence: 7, whole: true },

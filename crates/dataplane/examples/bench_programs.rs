@@ -1,0 +1,116 @@
+//! What a packet costs in each program, in ns by BPF_PROG_TEST_RUN, against an empty program of the same type in the
+//! same run. Prints JSON. Needs root; the build profile does not matter, as the kernel does all that is measured.
+
+#[path = "../tests/vectors/kernel.rs"]
+#[allow(dead_code)]
+mod kernel;
+
+use std::net::SocketAddr;
+
+use aya::programs::TestRunOptions;
+use eastwest_abi::programs;
+use eastwest_packet::host::HostMaps;
+use eastwest_packet::vectors::{six, spec, world};
+use eastwest_packet::wire::{PROTOCOL_TCP, PROTOCOL_UDP};
+use kernel::{Kernel, network};
+
+/// Runs in one measurement, and measurements of which the middle one counts.
+const REPEAT: u32 = 1_000_000;
+const ROUNDS: usize = 7;
+
+/// Program, what it is compared with, the case, and the packet.
+const CASES: &[(&str, &str, &str, &str)] = &[
+    (
+        programs::POD_INGRESS_TC,
+        programs::EMPTY_TC,
+        "established tcp",
+        "tcp 10.244.1.9:40000 > 10.96.0.8:80 .",
+    ),
+    (programs::POD_INGRESS_TC, programs::EMPTY_TC, "established udp", "udp 10.244.1.9:40000 > 10.96.0.8:53"),
+    (programs::POD_INGRESS_TC, programs::EMPTY_TC, "not a service", "udp 10.244.1.9:40000 > 10.244.1.3:53"),
+    (programs::POD_EGRESS_TC, programs::EMPTY_TC, "established tcp", "tcp 10.96.0.8:80 > 10.244.1.9:40000 ."),
+    (programs::POD_EGRESS_TC, programs::EMPTY_TC, "not a service", "tcp 10.244.1.3:80 > 10.244.1.9:40000 ."),
+    (
+        programs::POD_INGRESS_XDP,
+        programs::EMPTY_XDP,
+        "established tcp",
+        "tcp 10.244.1.9:40000 > 10.96.0.8:80 .",
+    ),
+    (
+        programs::POD_INGRESS_XDP,
+        programs::EMPTY_XDP,
+        "established udp",
+        "udp 10.244.1.9:40000 > 10.96.0.8:53",
+    ),
+    (programs::POD_INGRESS_XDP, programs::EMPTY_XDP, "not a service", "udp 10.244.1.9:40000 > 10.244.1.3:53"),
+    (programs::NIC_INGRESS_XDP, programs::EMPTY_XDP, "established udp", "udp 192.0.2.7:40000 > 10.96.0.8:53"),
+    (programs::NIC_INGRESS_XDP, programs::EMPTY_XDP, "not a service", "udp 192.0.2.7:40000 > 10.244.1.3:53"),
+    (programs::NIC_INGRESS_TC, programs::EMPTY_TC, "established udp", "udp 192.0.2.7:40000 > 10.96.0.8:53"),
+];
+
+/// A test-run repeats on the packet it has written. Two frontends that lead to each other make it go back and forth, so
+/// that each run translates.
+fn mirrored(ipv6: bool) -> HostMaps {
+    let mut maps = world(ipv6);
+    for (protocol, port) in [(PROTOCOL_TCP, 80), (PROTOCOL_UDP, 53)] {
+        let [a, b] = ["10.96.0.8", "10.96.0.9"].map(|text| {
+            let ip = text.parse().expect("an address");
+            SocketAddr::new(if ipv6 { six(ip) } else { ip }, port)
+        });
+        let to_b = maps.add_backend(b, protocol, eastwest_abi::backend_flags::LOCAL);
+        let to_a = maps.add_backend(a, protocol, eastwest_abi::backend_flags::LOCAL);
+        maps.add_frontend(a, protocol, 0, &[to_b]);
+        maps.add_frontend(b, protocol, 0, &[to_a]);
+    }
+    maps
+}
+
+fn nanoseconds(kernel: &Kernel, program: &str, packet: &[u8]) -> u128 {
+    let mut rounds: Vec<u128> = (0..ROUNDS)
+        .map(|_| {
+            let options =
+                TestRunOptions { data_in: Some(packet), repeat: REPEAT, ..TestRunOptions::default() };
+            kernel.test_run(program, options).expect(program).duration.as_nanos()
+        })
+        .collect();
+    rounds.sort_unstable();
+    rounds[ROUNDS / 2]
+}
+
+fn main() {
+    let rows = network(|_| {
+        let mut kernel = Kernel::load();
+        let mut rows = Vec::new();
+        for ipv6 in [false, true] {
+            for &(program, empty, case, words) in CASES {
+                kernel.fill(&mirrored(ipv6));
+                let packet = spec(words, ipv6).bytes();
+                // Both directions of both mirrored flows are tracked before anything is measured.
+                for (forward, to) in
+                    [(programs::POD_INGRESS_TC, "10.96.0.8"), (programs::POD_INGRESS_TC, "10.96.0.9")]
+                {
+                    if program == programs::POD_EGRESS_TC && case != "not a service" {
+                        let opening = spec(&format!("tcp 10.244.1.9:40000 > {to}:80 ."), ipv6).bytes();
+                        let options = TestRunOptions { data_in: Some(&opening), ..TestRunOptions::default() };
+                        kernel.test_run(forward, options).expect(forward);
+                    }
+                }
+                let options =
+                    TestRunOptions { data_in: Some(&packet), repeat: 4, ..TestRunOptions::default() };
+                kernel.test_run(program, options).expect(program);
+                let base = nanoseconds(&kernel, empty, &packet);
+                let cost = nanoseconds(&kernel, program, &packet);
+                rows.push(serde_json::json!({
+                    "program": program,
+                    "case": case,
+                    "family": if ipv6 { "ipv6" } else { "ipv4" },
+                    "ns": cost,
+                    "empty_ns": base,
+                    "ratio": cost as f64 / base.max(1) as f64,
+                }));
+            }
+        }
+        rows
+    });
+    println!("{}", serde_json::to_string_pretty(&rows).expect("JSON"));
+}
