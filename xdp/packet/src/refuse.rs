@@ -7,7 +7,7 @@ use crate::checksum::{self, Sum};
 use crate::parse::Flow;
 use crate::rewrite::turn_around;
 use crate::traits::{Maps, Packet, Verdict};
-use crate::wire::{ETHERNET, ICMP, IPV4, IPV6, PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_TCP, TCP, UDP, tcp};
+use crate::wire::{ETHERNET, ICMP, IPV4, PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_TCP, TCP, UDP, tcp};
 
 /// Time to live of what we send.
 const TTL: u8 = 64;
