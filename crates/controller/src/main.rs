@@ -58,6 +58,11 @@ struct Cli {
 enum Command {
     /// Print the OpenAPI document.
     Openapi,
+    /// Write what a damaged store still holds to a backup file, which `restore` takes.
+    Salvage {
+        /// The file to write.
+        file: PathBuf,
+    },
     /// Make the store anew from a backup; where one is, it must be moved aside first.
     Restore {
         /// A file of DATA_DIR/backup.
@@ -72,7 +77,8 @@ fn main() -> ExitCode {
             print!("{}", eastwest_api::openapi_json());
             Ok(())
         }
-        Some(Command::Restore { file }) => restore(&cli.settings, &file),
+        Some(Command::Restore { file }) => load(&cli.settings).and_then(|s| serve::restore(&s, &file)),
+        Some(Command::Salvage { file }) => load(&cli.settings).and_then(|s| serve::salvage(&s, &file)),
         None => run(&cli.settings),
     };
     match result {
@@ -84,8 +90,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn restore(flags: &Flags<Settings>, file: &std::path::Path) -> anyhow::Result<()> {
-    serve::restore(&flags.load(std::env::vars_os())?.settings, file)
+fn load(flags: &Flags<Settings>) -> anyhow::Result<Settings> {
+    Ok(flags.load(std::env::vars_os())?.settings)
 }
 
 fn run(flags: &Flags<Settings>) -> anyhow::Result<()> {

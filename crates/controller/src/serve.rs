@@ -174,12 +174,29 @@ fn back_up_now(store: &Store, dir: &Path) {
 fn restore_hint(data_dir: &Path, backups: &Path) -> String {
     match eastwest_store::newest_backup(backups) {
         Some(path) => format!(
-            "The newest backup is {0}: `eastwest-controller restore {0} --data-dir {1}`",
+            "The newest backup is {0}: `eastwest-controller restore {0} --data-dir {1}`; `salvage FILE` writes what the \
+             store has left",
             path.display(),
             data_dir.display()
         ),
-        None => format!("There is no backup in {}", backups.display()),
+        None => format!(
+            "There is no backup in {}; `eastwest-controller salvage FILE` writes what the store has left",
+            backups.display()
+        ),
     }
+}
+
+/// `eastwest-controller salvage FILE`.
+pub fn salvage(settings: &Settings, file: &Path) -> Result<()> {
+    let path = settings.data_dir.join("store");
+    anyhow::ensure!(path.is_dir(), "there is no store in {}", path.display());
+    let (revision, objects) = Sled::salvage_to(&path, file)?;
+    println!(
+        "{} holds {objects} objects of revision {revision}: what {} has left",
+        file.display(),
+        path.display()
+    );
+    Ok(())
 }
 
 /// `eastwest-controller restore FILE`.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::object::labels_of;
-use crate::{Change, Disk, Error, Key, Sled, Store};
+use crate::{Change, Disk, Error, Key, Object, Sled, Store};
 
 const FORMAT: u32 = 1;
 /// Changes written at a time when restoring.
@@ -53,41 +53,45 @@ impl Store {
                 Kind::ALL.iter().flat_map(|kind| view.range(*kind, None, None)).cloned().collect();
             (view.revision(), all)
         });
-        std::fs::create_dir_all(dir)?;
         // Another store's backup of the same revision is another backup.
         let id = self.id().get(..8).unwrap_or_else(|| self.id());
         let path = dir.join(format!("{:020}-{id}.ndjson", revision.0));
         if path.exists() {
             return Ok(None);
         }
-        let tmp = path.with_extension("tmp");
-        let mut out = BufWriter::new(File::create(&tmp)?);
-        let header = Header {
-            eastwest_backup: FORMAT,
-            store_id: self.id().to_owned(),
-            revision,
-            objects: objects.len(),
-        };
-        serde_json::to_writer(&mut out, &header)?;
-        out.write_all(b"\n")?;
-        for o in &objects {
-            let object: &RawValue = serde_json::from_slice(&o.json)?;
-            let (namespace, name) = (&*o.key.namespace, &*o.key.name);
-            serde_json::to_writer(
-                &mut out,
-                &LineOut { revision: o.revision, kind: o.key.kind, namespace, name, object },
-            )?;
-            out.write_all(b"\n")?;
-        }
-        out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
-        std::fs::rename(&tmp, &path)?;
-        File::open(dir)?.sync_all()?;
-        let backups = list(dir)?;
-        for old in backups.iter().rev().skip(keep.max(1)) {
+        write(&path, self.id(), revision, objects.iter().map(AsRef::as_ref))?;
+        for old in list(dir)?.iter().rev().skip(keep.max(1)) {
             std::fs::remove_file(old)?;
         }
         Ok(Some(path))
     }
+}
+
+/// Writes a backup whole or not at all.
+fn write<'o>(
+    path: &Path,
+    store_id: &str,
+    revision: Revision,
+    objects: impl ExactSizeIterator<Item = &'o Object>,
+) -> io::Result<()> {
+    let dir = path.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::create_dir_all(dir)?;
+    let tmp = path.with_extension("tmp");
+    let mut out = BufWriter::new(File::create(&tmp)?);
+    let header =
+        Header { eastwest_backup: FORMAT, store_id: store_id.to_owned(), revision, objects: objects.len() };
+    serde_json::to_writer(&mut out, &header)?;
+    out.write_all(b"\n")?;
+    for o in objects {
+        let object: &RawValue = serde_json::from_slice(&o.json)?;
+        let (namespace, name) = (&*o.key.namespace, &*o.key.name);
+        let line = LineOut { revision: o.revision, kind: o.key.kind, namespace, name, object };
+        serde_json::to_writer(&mut out, &line)?;
+        out.write_all(b"\n")?;
+    }
+    out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
+    std::fs::rename(&tmp, path)?;
+    File::open(dir)?.sync_all()
 }
 
 /// Backups in `dir`, the oldest first.
@@ -109,6 +113,15 @@ pub fn newest_backup(dir: &Path) -> Option<PathBuf> {
 }
 
 impl Sled {
+    /// Writes what a store still holds that does not open for having lost writes, as a backup, to `path`. Gives its
+    /// revision and the number of objects. Blocks.
+    pub fn salvage_to(store: &Path, path: &Path) -> Result<(Revision, usize), Error> {
+        let loaded = Self::open(store)?.salvage()?;
+        write(path, &loaded.store_id, loaded.head, loaded.objects.iter())
+            .map_err(|e| Error::Open(format!("{} cannot be written: {e}", path.display())))?;
+        Ok((loaded.head, loaded.objects.len()))
+    }
+
     /// Makes a new store at `path` from a backup. It is another history, with an id of its own, that goes on from the
     /// backup's revision. Refuses when there is something at `path`, and when the backup is damaged. Blocks.
     pub fn restore(path: &Path, backup: &Path) -> Result<Revision, Error> {

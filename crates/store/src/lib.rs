@@ -8,6 +8,7 @@
 
 mod backup;
 mod disk;
+mod head;
 mod object;
 mod overlay;
 mod sled;
@@ -25,7 +26,7 @@ pub use window::{Event, Gone, WINDOW_BYTES, WINDOW_EVENTS, Watcher};
 /// Why the store cannot serve.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
-    /// The directory does not open. Nothing in it has been changed by us; restore it from a backup.
+    /// The directory does not open, or has lost what was acknowledged. Restore it from a backup.
     #[error("{0}")]
     Open(String),
     /// The disk refused a write. Nothing of the transaction is kept; the store takes no more writes if the disk stays so.

@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use eastwest_model::{Kind, Revision};
 
+use crate::head::{Head, Note};
 use crate::object::labels_of;
 use crate::store::panic_text;
 use crate::{Change, Disk, Error, Key, Loaded, Object};
@@ -36,6 +37,8 @@ pub struct Sled {
     path: PathBuf,
     db: ::sled::Db,
     files: Files,
+    head: Head,
+    note: Option<Note>,
     /// Set by the first write that failed: what of it is on disk is not known, so no other may follow.
     failed: Option<Error>,
 }
@@ -105,7 +108,23 @@ impl Sled {
             Err(panic) => return Err(refuse(path, &panic_text(&*panic))),
         };
         let files = Files::open(path).map_err(|e| refuse(path, &e.to_string()))?;
-        Ok(Self { path: path.to_owned(), db, files, failed: None })
+        let (head, note) = Head::open(path).map_err(|e| refuse(path, &e.to_string()))?;
+        Ok(Self { path: path.to_owned(), db, files, head, note, failed: None })
+    }
+
+    /// What is there, even when it is less than there should be.
+    pub fn salvage(&self) -> Result<Loaded, Error> {
+        match catch_unwind(AssertUnwindSafe(|| self.read_all())) {
+            Ok(loaded) => loaded,
+            Err(panic) => Err(refuse(&self.path, &panic_text(&*panic))),
+        }
+    }
+
+    /// Notes the newest revision.
+    fn note(&mut self, revision: Revision) -> std::io::Result<()> {
+        let Some(note) = &mut self.note else { return Ok(()) };
+        note.revision = revision;
+        self.head.set(note)
     }
 
     fn read_all(&self) -> Result<Loaded, Error> {
@@ -154,17 +173,29 @@ fn refuse(path: &Path, why: &str) -> Error {
         return Error::Open(format!("the store in {path} is open in another process: {why}"));
     }
     Error::Open(format!(
-        "the store in {path} does not open: {why}. Nothing was thrown away. To go on, move {path} aside and restore a \
-         backup in its place; with no backup, an empty directory starts a new history"
+        "the store in {path} does not open: {why}. To go on, move {path} aside and restore a backup in its place; with \
+         no backup, an empty directory starts a new history"
     ))
 }
 
 impl Disk for Sled {
     fn load(&mut self) -> Result<Loaded, Error> {
-        match catch_unwind(AssertUnwindSafe(|| self.read_all())) {
-            Ok(loaded) => loaded,
-            Err(panic) => Err(refuse(&self.path, &panic_text(&*panic))),
+        let loaded = self.salvage()?;
+        if let Some(note) = &self.note {
+            let lost = if note.store_id != loaded.store_id {
+                Some(format!("it should be store {} and is store {}", note.store_id, loaded.store_id))
+            } else if note.revision > loaded.head {
+                Some(format!("it holds revision {} and should hold {}", loaded.head, note.revision))
+            } else {
+                None
+            };
+            if let Some(lost) = lost {
+                return Err(refuse(&self.path, &format!("it has lost acknowledged writes: {lost}")));
+            }
         }
+        self.note = Some(Note { store_id: loaded.store_id.clone(), revision: loaded.head });
+        self.note(loaded.head).map_err(|e| refuse(&self.path, &e.to_string()))?;
+        Ok(loaded)
     }
 
     fn write(&mut self, changes: &[Change], head: Revision) -> Result<(), Error> {
@@ -187,7 +218,7 @@ impl Disk for Sled {
         batch.insert(META_HEAD, &head.0.to_be_bytes());
         let write = || self.db.apply_batch(batch).and_then(|()| self.db.flush());
         let why = match catch_unwind(AssertUnwindSafe(write)) {
-            Ok(Ok(_)) => match self.files.sync() {
+            Ok(Ok(_)) => match self.files.sync().and_then(|()| self.note(head)) {
                 Ok(()) => return Ok(()),
                 Err(e) => e.to_string(),
             },

@@ -103,6 +103,51 @@ async fn large_objects_come_back_whole() {
     }
 }
 
+type Damage = fn(&mut Vec<u8>);
+
+#[tokio::test]
+async fn lost_writes_are_noticed_and_what_is_left_can_be_saved() {
+    let source = tempfile::tempdir().unwrap();
+    let store = open(source.path()).unwrap();
+    for i in 0..200 {
+        put(&store, format!("n{i}")).await;
+    }
+    store.close().await;
+    let log = std::fs::read(source.path().join("db")).unwrap();
+    let damages: [(&str, Damage); 4] = [
+        ("cut", |log| log.truncate(log.len() / 2)),
+        ("empty", Vec::clear),
+        ("a byte", |log| {
+            let middle = log.len() / 2;
+            log[middle] ^= 0x55;
+        }),
+        ("a sector", |log| {
+            let at = log.len() / 3;
+            log[at..at + 512].fill(0);
+        }),
+    ];
+    for (name, damage) in damages {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store");
+        std::fs::create_dir_all(path.join("blobs")).unwrap();
+        for file in ["conf", "head"] {
+            std::fs::copy(source.path().join(file), path.join(file)).unwrap();
+        }
+        let mut damaged = log.clone();
+        damage(&mut damaged);
+        std::fs::write(path.join("db"), damaged).unwrap();
+        for _ in 0..2 {
+            let error = open(&path).map(drop).unwrap_err().to_string();
+            assert!(error.contains("lost acknowledged writes"), "{name}: {error}");
+        }
+        let (file, restored) = (dir.path().join("left.ndjson"), dir.path().join("restored"));
+        let (revision, objects) = Sled::salvage_to(&path, &file).unwrap();
+        assert!(objects < 200 && revision.0 == objects as u64, "{name}");
+        assert_eq!(Sled::restore(&restored, &file).unwrap(), revision);
+        assert_eq!(open(&restored).unwrap().revision(), revision);
+    }
+}
+
 #[tokio::test]
 async fn a_backup_makes_a_store_again() {
     let dir = tempfile::tempdir().unwrap();
