@@ -22,7 +22,12 @@ use crate::paths::{BPF_FS, Paths};
 use crate::process::{Spawn, binary, tail};
 use crate::{Error, Plan, Process, Role, State, cgroup};
 
-const START_SECONDS: u64 = 20;
+/// How long a controller or an agent may take to start, in seconds: 20, or what `EASTWEST_LAB_START_SECONDS` says. In an
+/// emulated machine the kernel's verifier alone takes that long.
+fn start_seconds() -> u64 {
+    let given = std::env::var("EASTWEST_LAB_START_SECONDS").ok().and_then(|value| value.parse().ok());
+    given.unwrap_or(20)
+}
 
 /// A port of the machine's loopback for the controller: `0` chooses one.
 pub(crate) fn listener(port: u16) -> Result<TcpListener, Error> {
@@ -127,7 +132,8 @@ pub(crate) fn mount_bpf() -> Result<(), Error> {
 
 /// Waits until the controller answers, and writes the kubeconfig by which the machine reaches it.
 pub(crate) fn await_controller(paths: &Paths, process: Process, port: u16) -> Result<(), Error> {
-    let deadline = Instant::now() + Duration::from_secs(START_SECONDS);
+    let seconds = start_seconds();
+    let deadline = Instant::now() + Duration::from_secs(seconds);
     let log = paths.log("controller");
     loop {
         let seen = match local_kubeconfig(paths, port).and_then(|()| ready(paths)) {
@@ -137,7 +143,7 @@ pub(crate) fn await_controller(paths: &Paths, process: Process, port: u16) -> Re
         check("controller", process, &log)?;
         if Instant::now() > deadline {
             let what = "the controller was not ready".into();
-            return Err(Error::Timeout { what, seconds: START_SECONDS, seen });
+            return Err(Error::Timeout { what, seconds, seen });
         }
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -188,7 +194,8 @@ fn ready(paths: &Paths) -> Result<(), Error> {
 /// Waits until every one of these nodes' agents follows the controller and has programmed what it holds.
 pub(crate) fn await_agents(paths: &Paths, agents: &[(String, Process)]) -> Result<(), Error> {
     api::blocking(&paths.kubeconfig(), |client| async move {
-        let deadline = Instant::now() + Duration::from_secs(START_SECONDS);
+        let seconds = start_seconds();
+        let deadline = Instant::now() + Duration::from_secs(seconds);
         loop {
             let missing = unreported(&client, agents).await?;
             if missing.is_empty() {
@@ -201,7 +208,7 @@ pub(crate) fn await_agents(paths: &Paths, agents: &[(String, Process)]) -> Resul
             if Instant::now() > deadline {
                 let what = format!("the agents of {} did not report", missing.join(", "));
                 let seen = format!("see {}", paths.dir().join("logs").display());
-                return Err(Error::Timeout { what, seconds: START_SECONDS, seen });
+                return Err(Error::Timeout { what, seconds, seen });
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

@@ -33,7 +33,7 @@ pub enum Error {
     Command { command: String, stderr: String },
     #[error("{what} ended at its start ({how}); {log} says:\n{tail}")]
     Died { what: String, how: String, log: String, tail: String },
-    #[error("{what} not within {seconds} s: {seen}")]
+    #[error("{what} within {seconds} s: {seen}")]
     Timeout { what: String, seconds: u64, seen: String },
     #[error("no cgroup2 mount on this machine: the agents need one for processes of the host")]
     NoCgroup2,
