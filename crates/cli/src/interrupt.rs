@@ -9,6 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 /// As long as this lives, SIGINT, SIGTERM and SIGHUP take the lab down before they end the program.
 pub struct TakesDown {
     armed: Arc<AtomicBool>,
+    interrupted: Arc<AtomicBool>,
 }
 
 impl TakesDown {
@@ -18,7 +19,8 @@ impl TakesDown {
             return Err(eastwest_lab::Error::Exists(name.to_owned()).into());
         }
         let armed = Arc::new(AtomicBool::new(true));
-        let (name, still) = (name.to_owned(), armed.clone());
+        let interrupted = Arc::new(AtomicBool::new(false));
+        let (name, still, now) = (name.to_owned(), armed.clone(), interrupted.clone());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (set, ready) = std::sync::mpsc::channel();
         std::thread::Builder::new().name("interrupt".into()).spawn(move || {
@@ -40,7 +42,8 @@ impl TakesDown {
                     _ = terminate.recv() => 15,
                     _ = hangup.recv() => 1,
                 };
-                if still.load(Ordering::Relaxed) {
+                now.store(true, Ordering::SeqCst);
+                if still.load(Ordering::SeqCst) {
                     eprintln!("\ninterrupted: taking lab {name} down");
                     if let Err(e) = eastwest_lab::down(&name) {
                         eprintln!("error: {e}");
@@ -51,7 +54,7 @@ impl TakesDown {
             });
         })?;
         ready.recv().context("start of the signal thread")?.context("signal handlers")?;
-        Ok(Self { armed })
+        Ok(Self { armed, interrupted })
     }
 }
 
@@ -63,6 +66,12 @@ fn handlers() -> std::io::Result<Handlers> {
 
 impl Drop for TakesDown {
     fn drop(&mut self) {
-        self.armed.store(false, Ordering::Relaxed);
+        self.armed.store(false, Ordering::SeqCst);
+        if self.interrupted.load(Ordering::SeqCst) {
+            // What failed here failed because the lab is being taken down; the signal's thread ends the program.
+            loop {
+                std::thread::park();
+            }
+        }
     }
 }

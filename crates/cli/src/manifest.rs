@@ -58,8 +58,8 @@ fn files(dir: &Path) -> Result<Vec<PathBuf>> {
 pub fn parse(file: &str, text: &str) -> Result<Vec<Manifest>> {
     let mut manifests = Vec::new();
     for (line, document) in documents(text) {
-        let value = yaml(line, document)
-            .map_err(|(at, e)| anyhow::anyhow!("{file}:{}: {e}", at.unwrap_or(line)))?;
+        let value =
+            yaml(line, document).map_err(|(at, e)| anyhow::anyhow!("{file}:{}: {e}", at.unwrap_or(line)))?;
         let place = format!("{file}:{line}");
         match value {
             Value::Null => {}

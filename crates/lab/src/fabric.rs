@@ -67,7 +67,8 @@ pub(crate) fn build(paths: &Paths, plan: &Plan, native: bool) -> Result<(), Erro
     netns::within(&fabric, || members.iter().try_for_each(|part| wire::gro_on(part)))?;
     if native {
         control::mount_bpf()?;
-        wire::attach_pass(&fabric, &members, &paths.pins())?;
+        let nodes: Vec<&str> = nodes.iter().map(String::as_str).collect();
+        wire::attach_pass(&fabric, &nodes, &paths.pins())?;
         for part in &members {
             netns::within(&paths.netns(part), || wire::checksums_by_stack("eth0"))?;
         }
