@@ -7,6 +7,8 @@ mod address;
 mod devices;
 #[path = "kernel/maps.rs"]
 mod maps;
+#[path = "kernel/nic.rs"]
+mod nic;
 #[path = "kernel/pods.rs"]
 mod pods;
 #[path = "kernel/services.rs"]

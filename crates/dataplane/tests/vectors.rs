@@ -46,7 +46,7 @@ fn kernel_and_host_agree_on_every_case() {
             kernel.fill(&world(ipv6));
             for case in CASES {
                 for &(kind, partial) in RUNS {
-                    let run = Run { ipv6, partial_in: partial, partial_out: false, nic };
+                    let run = Run { ipv6, partial_in: partial, partial_out: false, partial_nic: false, nic };
                     kernel.forget();
                     if let Err(error) = play(&kernel, case, kind, run) {
                         wrong.push(format!("{} [{kind:?} {run:?}]: {error}", case.name));
@@ -163,6 +163,23 @@ fn an_unknown_neighbour_is_handed_over_untouched() {
             let (verdict, bytes) = kernel.run(Program::NicIngress, Kind::Xdp, &packet);
             assert_eq!((verdict, &bytes), (Verdict::Handover, &packet));
             assert_eq!(kernel.counter(counter::NO_NEIGHBOUR), before + 1);
+        }
+    });
+}
+
+/// XDP takes the mark from a packet that a device is to complete its checksum: such a one is not sent on by it.
+#[test]
+fn a_partial_checksum_is_not_sent_on_by_xdp() {
+    network(|nic| {
+        let mut kernel = Kernel::load();
+        kernel.nic = nic;
+        for ipv6 in [false, true] {
+            kernel.fill(&world(ipv6));
+            let mut spec = spec("tcp 192.0.2.7:40000 > 10.96.0.5:80 S", ipv6);
+            spec.partial = true;
+            let packet = spec.bytes();
+            let (verdict, bytes) = kernel.run(Program::NicIngress, Kind::Xdp, &packet);
+            assert_eq!((verdict, &bytes), (Verdict::Handover, &packet));
         }
     });
 }

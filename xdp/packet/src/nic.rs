@@ -126,7 +126,7 @@ fn translate<A: Address, M: Maps<A>, P: Packet + Router<A>>(
             return Verdict::Handover;
         }
     }
-    if let Err(error) = rewrite(maps, packet, work) {
+    if let Err(error) = rewrite(maps, packet, work, via != Via::Stack) {
         return not_written(maps, error);
     }
     let back = work.flow.key.direction == direction::REVERSE;

@@ -34,7 +34,7 @@ pub fn pod_ingress<A: Address, M: Maps<A>, P: Packet>(
     if work.value.flags & flags::UNCHANGED != 0 {
         return Verdict::Pass;
     }
-    if let Err(error) = rewrite(maps, packet, work) {
+    if let Err(error) = rewrite(maps, packet, work, false) {
         return not_written(maps, error);
     }
     if work.value.flags & flags::HAIRPIN == 0 {
@@ -112,7 +112,7 @@ pub(crate) fn back<A: Address, M: Maps<A>, P: Packet>(
     if work.value.flags & flags::UNCHANGED != 0 {
         return Verdict::Pass;
     }
-    if let Err(error) = rewrite(maps, packet, work) {
+    if let Err(error) = rewrite(maps, packet, work, false) {
         return not_written(maps, error);
     }
     maps.count(counter::REVERSE);

@@ -6,12 +6,14 @@ use crate::traits::{ChecksumChange, Checksums, Maps, NotWritten, Packet};
 use crate::wire::{ETHERNET, PROTOCOL_UDP, checksum_offset};
 use crate::work::Work;
 
-/// Gives the packet the addresses and ports of `value`. On `Ambiguous` it is as it was.
+/// Gives the packet the addresses and ports of `value`. On `Ambiguous` it is as it was. `leaves`: it is sent on from
+/// here, where its checksum must be full: XDP takes from a packet the mark that a device is to complete it.
 #[inline(never)]
 pub fn rewrite<A: Address, M: Maps<A>, P: Packet>(
     maps: &M,
     packet: &mut P,
     work: &Work<A>,
+    leaves: bool,
 ) -> Result<(), NotWritten> {
     let (flow, value) = (&work.flow, &work.value);
     let key = &flow.key;
@@ -34,7 +36,7 @@ pub fn rewrite<A: Address, M: Maps<A>, P: Packet>(
 
     // The ambiguous case must be met before anything is written.
     if packet.checksums() == Checksums::Look {
-        look(packet, &change)?;
+        look(packet, &change, leaves)?;
     }
     if !A::IPV6 {
         let Some([field]) = packet.load::<u16, 1>(ETHERNET + 10) else { return Err(NotWritten::Failed) };
@@ -53,12 +55,15 @@ pub fn rewrite<A: Address, M: Maps<A>, P: Packet>(
 
 /// Updates a checksum of which only the packet itself says what it is.
 #[inline(never)]
-fn look<P: Packet>(packet: &mut P, change: &ChecksumChange) -> Result<(), NotWritten> {
+fn look<P: Packet>(packet: &mut P, change: &ChecksumChange, leaves: bool) -> Result<(), NotWritten> {
     let at = change.l4 + checksum_offset(change.protocol);
     let Some([field]) = packet.load::<u16, 1>(at) else { return Err(NotWritten::Failed) };
     if change.protocol == PROTOCOL_UDP && field == 0 {
         // The sender computed none.
         return Ok(());
+    }
+    if leaves && field == change.pseudo.fold() {
+        return Err(NotWritten::Ambiguous);
     }
     let fresh = match checksum::inspect(packet, change, field) {
         None => return Err(NotWritten::Failed),

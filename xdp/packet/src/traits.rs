@@ -153,7 +153,7 @@ pub struct ChecksumChange {
 /// Why a packet was not written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotWritten {
-    /// Its checksum may be partial or full. Nothing was written.
+    /// Its checksum may be partial or full, or is partial where it must not be. Nothing was written.
     Ambiguous,
     /// A write was refused; the packet is spoilt.
     Failed,
@@ -177,7 +177,8 @@ pub struct RouteQuery<A> {
     /// Network order.
     pub dport: u16,
     pub protocol: u8,
-    /// Length of the packet from its network header on.
+    /// Length of the packet from its network header on. A super-packet of the kernel may be longer than the route takes:
+    /// XDP hands it over then, and tc lets the kernel compare its segments.
     pub length: u16,
     /// The first 4 bytes of the network header: traffic class, flow label.
     pub first_word: u32,

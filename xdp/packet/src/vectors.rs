@@ -421,10 +421,12 @@ pub fn world(ipv6: bool) -> HostMaps {
 #[derive(Clone, Copy, Debug)]
 pub struct Run {
     pub ipv6: bool,
-    /// Whether packets have partial checksums that come in.
+    /// Whether packets that pods send have partial checksums.
     pub partial_in: bool,
-    /// The same of those that go out.
+    /// The same of packets that go out, to pods or by a NIC.
     pub partial_out: bool,
+    /// The same of packets that come in by a NIC. XDP would not send them on.
+    pub partial_nic: bool,
     /// Index of the NIC that packets are sent on by.
     pub nic: u32,
 }
@@ -445,7 +447,8 @@ impl Player {
     pub fn packet(&self, step: &Step) -> Spec {
         let mut spec = spec(step.1, self.run.ipv6);
         let partial = match step.0 {
-            PodIngress | NicIngress => self.run.partial_in,
+            PodIngress => self.run.partial_in,
+            NicIngress => self.run.partial_nic,
             PodEgress | NicEgress => self.run.partial_out,
         };
         spec.partial = partial && !spec.nosum;

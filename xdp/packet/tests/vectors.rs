@@ -20,7 +20,13 @@ fn every_case_in_both_families_over_all_hooks_and_checksums() {
             (true, true, Hook::Tc { partial: true }),
         ] {
             let mut maps = world(ipv6);
-            let mut player = Player::new(Run { ipv6, partial_in: partial, partial_out: partial, nic: NIC });
+            let mut player = Player::new(Run {
+                ipv6,
+                partial_in: partial,
+                partial_out: partial,
+                partial_nic: partial && hook != Hook::Xdp,
+                nic: NIC,
+            });
             for step in case.steps {
                 let mut packet = HostPacket::new(&player.packet(step).bytes(), hook);
                 packet.route = (Via::Link, hop(NIC));

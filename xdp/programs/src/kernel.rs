@@ -178,7 +178,8 @@ pub enum Fib {
     Other,
 }
 
-/// Asks the routing table, as for a packet that came in by `device`.
+/// Asks the routing table, as for a packet that came in by `device`. `length` 0: the kernel compares the packet, or the
+/// segments it stands for, with the route's MTU.
 ///
 /// # Safety
 /// `ctx` must be the program's own context.
@@ -186,6 +187,7 @@ pub enum Fib {
 pub unsafe fn fib<A: FibAddress>(
     ctx: *mut core::ffi::c_void,
     device: u32,
+    length: u16,
     query: &RouteQuery<A>,
     hop: &mut Hop,
 ) -> Fib {
@@ -194,7 +196,7 @@ pub unsafe fn fib<A: FibAddress>(
         l4_protocol: query.protocol,
         sport: query.sport,
         dport: query.dport,
-        __bindgen_anon_1: bpf_fib_lookup__bindgen_ty_1 { tot_len: query.length },
+        __bindgen_anon_1: bpf_fib_lookup__bindgen_ty_1 { tot_len: length },
         ifindex: device,
         __bindgen_anon_2: bpf_fib_lookup__bindgen_ty_2 { flowinfo: A::class(query.first_word) },
         __bindgen_anon_3: bpf_fib_lookup__bindgen_ty_3 { ipv6_src: query.saddr.words() },

@@ -163,7 +163,7 @@ impl<A: FibAddress> Router<A> for TcPacket {
     #[inline(always)]
     fn route(&mut self, query: &RouteQuery<A>, hop: &mut Hop) -> Via {
         // SAFETY: the program's context.
-        match unsafe { fib(self.skb.cast(), self.device(), query, hop) } {
+        match unsafe { fib(self.skb.cast(), self.device(), 0, query, hop) } {
             Fib::Known => Via::Link,
             Fib::NoNeighbour => Via::Neighbour,
             Fib::Other => Via::Stack,

@@ -136,7 +136,7 @@ impl<A: FibAddress> Router<A> for XdpPacket {
     #[inline(always)]
     fn route(&mut self, query: &RouteQuery<A>, hop: &mut Hop) -> Via {
         // SAFETY: the program's context.
-        let found = unsafe { fib(self.ctx.cast(), (*self.ctx).ingress_ifindex, query, hop) };
+        let found = unsafe { fib(self.ctx.cast(), (*self.ctx).ingress_ifindex, query.length, query, hop) };
         match found {
             Fib::Known => Via::Link,
             // Whatever else there is to do, the stack does it, and only tc can make it.

@@ -16,7 +16,7 @@ use crate::world::{Netns, Node, block_on, node, run};
 const SOON: Duration = Duration::from_secs(5);
 
 /// Pod number `n` has 10.244.0.n and fd00:10:244::n, point to point with the node.
-fn pod(n: u8) -> Netns {
+pub fn pod(n: u8) -> Netns {
     let pod = Netns::new();
     let (host, inside) = (format!("02:00:00:00:01:{n:02x}"), format!("02:00:00:00:02:{n:02x}"));
     run(&format!(
@@ -42,7 +42,7 @@ fn pod(n: u8) -> Netns {
     pod
 }
 
-fn make_router() {
+pub fn make_router() {
     for (file, value) in
         [("ipv4/ip_forward", "1"), ("ipv6/conf/all/forwarding", "1"), ("ipv4/conf/all/rp_filter", "0")]
     {
@@ -52,7 +52,7 @@ fn make_router() {
 
 /// Serves in a pod on port 8080 of both families. TCP: a line `pod N sees ADDRESS`, then an echo until the end. UDP: the
 /// line for any datagram.
-fn serve(netns: &Netns, n: u8) {
+pub fn serve(netns: &Netns, n: u8) {
     netns.run(move || {
         let listener = TcpListener::bind("[::]:8080").expect("binds");
         std::thread::spawn(move || {
@@ -78,10 +78,10 @@ fn serve(netns: &Netns, n: u8) {
     });
 }
 
-struct Conversation(TcpStream);
+pub struct Conversation(TcpStream);
 
 impl Conversation {
-    fn open(to: &str) -> (Self, String) {
+    pub fn open(to: &str) -> (Self, String) {
         let to = to.parse().expect("an address");
         let stream = TcpStream::connect_timeout(&to, SOON).unwrap_or_else(|error| panic!("{to}: {error}"));
         Self::begin(stream)
@@ -99,14 +99,14 @@ impl Conversation {
         (conversation, line.trim_end().to_owned())
     }
 
-    fn say(&mut self, text: &str) {
+    pub fn say(&mut self, text: &str) {
         self.0.write_all(text.as_bytes()).expect("writes");
         let mut back = vec![0; text.len()];
         self.0.read_exact(&mut back).expect("an echo");
         assert_eq!(back, text.as_bytes());
     }
 
-    fn bulk(mut self, bytes: usize) {
+    pub fn bulk(mut self, bytes: usize) {
         let mut writer = self.0.try_clone().expect("clones");
         let data = |at: usize| (at as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_ne_bytes();
         let sent = std::thread::spawn(move || {
@@ -122,7 +122,7 @@ impl Conversation {
     }
 }
 
-fn ask_udp(socket: &UdpSocket, to: &str) -> (String, SocketAddr) {
+pub fn ask_udp(socket: &UdpSocket, to: &str) -> (String, SocketAddr) {
     socket.set_read_timeout(Some(SOON)).expect("sets");
     socket.send_to(b"x", to).unwrap_or_else(|error| panic!("{to}: {error}"));
     let mut buffer = [0; 2048];
@@ -130,7 +130,7 @@ fn ask_udp(socket: &UdpSocket, to: &str) -> (String, SocketAddr) {
     (String::from_utf8_lossy(&buffer[..length]).into_owned(), from)
 }
 
-fn any(to: &str) -> &'static str {
+pub fn any(to: &str) -> &'static str {
     if to.starts_with('[') { "[::]:0" } else { "0.0.0.0:0" }
 }
 

@@ -1,0 +1,150 @@
+//! Clients outside that send to a virtual address routed to the node: all NIC modes, both families, backends on the node
+//! and elsewhere. No neighbour is known beforehand.
+
+use std::net::UdpSocket;
+
+use eastwest_compile::{Backend, CompiledService, Frontend};
+use eastwest_dataplane::devices::{DeviceOptions, Follower, NicMode};
+use eastwest_dataplane::{Dataplane, EbpfDataplane, Options};
+use eastwest_model::Protocol::{TCP, UDP};
+
+use crate::pods::{Conversation, any, ask_udp, make_router, pod, serve};
+use crate::services::{addr, frontend, service};
+use crate::world::{Netns, block_on, gettid, node, run};
+
+/// A machine on the fabric with 10.0.0.n and fd00:10::n.
+fn machine(fabric: &Netns, n: u8) -> Netns {
+    let machine = Netns::new();
+    plug(fabric, machine.thread_id, n, "eth0");
+    machine.run(move || configure("eth0", n));
+    machine
+}
+
+/// A veth from the fabric's bridge to a thread's namespace.
+fn plug(fabric: &Netns, thread_id: i32, n: u8, name: &'static str) {
+    fabric.run(move || {
+        run(&format!("ip link add port{n} type veth peer name {name} netns {thread_id}"));
+        run(&format!("ip link set port{n} master bridge up"));
+    });
+}
+
+fn configure(device: &str, n: u8) {
+    run(&format!("ip link set {device} up"));
+    run(&format!("ip addr add 10.0.0.{n}/24 dev {device}"));
+    run(&format!("ip -6 addr add fd00:10::{n}/64 dev {device} nodad"));
+}
+
+fn elsewhere(mut frontend: Frontend) -> Frontend {
+    frontend.backends =
+        frontend.backends.iter().map(|backend| Backend { local: false, ..*backend }).collect();
+    frontend
+}
+
+/// `here` has pod 2 behind it, `there` pod 3's place: a machine of its own that serves as pod 9.
+fn services() -> Vec<CompiledService> {
+    let both = |make: &dyn Fn(&str, &str) -> [Frontend; 2], four: [&str; 2], six: [&str; 2]| {
+        [make(four[0], four[1]), make(six[0], six[1])].into_iter().flatten().collect::<Vec<_>>()
+    };
+    let here = |vip: &str, to: &str| [frontend(vip, TCP, &[to]), frontend(vip, UDP, &[to])];
+    let there = |vip: &str, to: &str| here(vip, to).map(elsewhere);
+    vec![
+        service(
+            "here",
+            both(&here, ["10.96.0.1:80", "10.244.0.2:8080"], ["[fd00:10:96::1]:80", "[fd00:10:244::2]:8080"]),
+        ),
+        service(
+            "there",
+            both(
+                &there,
+                ["10.96.0.2:80", "10.244.0.9:8080"],
+                ["[fd00:10:96::2]:80", "[fd00:10:244::9]:8080"],
+            ),
+        ),
+    ]
+}
+
+fn outside(mode: NicMode) {
+    node(move |node| {
+        make_router();
+        let fabric = Netns::new();
+        fabric.run(|| run("ip link add bridge type bridge forward_delay 0"));
+        fabric.run(|| run("ip link set bridge up"));
+        plug(&fabric, gettid(), 1, "nic0");
+        configure("nic0", 1);
+        let client = machine(&fabric, 50);
+        client.run(|| {
+            run("ip route add 10.96.0.0/16 via 10.0.0.1");
+            run("ip -6 route add fd00:10:96::/112 via fd00:10::1");
+        });
+        let remote = machine(&fabric, 2);
+        remote.run(|| {
+            run("ip addr add 10.244.0.9/32 dev lo");
+            run("ip -6 addr add fd00:10:244::9/128 dev lo nodad");
+        });
+        serve(&remote, 9);
+        run("ip route add 10.244.0.9/32 via 10.0.0.2");
+        run("ip -6 route add fd00:10:244::9/128 via fd00:10::2");
+        // A native XDP program sends into the fabric only where the other end of the NIC's veth polls.
+        fabric.run(|| run("ethtool -K port1 gro on"));
+        let local = pod(2);
+        serve(&local, 2);
+        run("ip route add blackhole 10.96.0.0/16");
+        run("ip -6 route add blackhole fd00:10:96::/112");
+
+        let node_addresses = vec![addr("10.0.0.1"), addr("fd00:10::1")];
+        let options = Options { node_addresses: node_addresses.clone(), ..node.options() };
+        let mut dataplane = EbpfDataplane::open(&options).expect("opens");
+        let services = services();
+        dataplane.reconcile(&mut services.iter()).expect("reconciles");
+        let devices = DeviceOptions {
+            pin_dir: node.pin_dir(),
+            nic_mode: mode,
+            nic_devices: vec!["nic0".into()],
+            node_addresses,
+            ..DeviceOptions::default()
+        };
+        let (_follower, states) = block_on(Follower::start(dataplane.programs(), devices)).expect("starts");
+        assert!(states.borrow().iter().all(|state| state.error.is_none()), "{:?}", states.borrow());
+
+        client.run(|| {
+            for (vip, server, seen) in [
+                ("10.96.0.1:80", 2, "10.0.0.50"),
+                ("[fd00:10:96::1]:80", 2, "fd00:10::50"),
+                ("10.96.0.2:80", 9, "10.0.0.1"),
+                ("[fd00:10:96::2]:80", 9, "fd00:10::1"),
+            ] {
+                let wanted = format!("pod {server} sees {seen}");
+                // UDP first: its first packet is not sent again.
+                let socket = UdpSocket::bind(any(vip)).expect("binds");
+                for _ in 0..3 {
+                    let (line, from) = ask_udp(&socket, vip);
+                    assert_eq!((line.as_str(), from), (wanted.as_str(), vip.parse().expect("an address")));
+                }
+                let (mut conversation, line) = Conversation::open(vip);
+                assert_eq!(line, wanted);
+                conversation.say("from outside");
+                conversation.bulk(4 << 20);
+            }
+        });
+        let counters = dataplane.counters().expect("reads");
+        let dropped: u64 =
+            counters.iter().filter(|(name, _)| name.starts_with("dropped")).map(|(_, count)| count).sum();
+        assert_eq!(dropped, 0, "{counters:?}");
+        assert!(counters["redirect"] > 0, "{counters:?}");
+    });
+}
+
+#[test]
+fn clients_outside_are_served_by_native_xdp() {
+    outside(NicMode::XdpNative);
+}
+
+#[test]
+fn clients_outside_are_served_by_generic_xdp() {
+    outside(NicMode::XdpGeneric);
+}
+
+#[test]
+fn clients_outside_are_served_by_tc() {
+    outside(NicMode::Tc);
+}
