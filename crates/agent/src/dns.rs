@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use eastwest_dataplane::address;
-use eastwest_dns::{BindError, Forwarder, Index, Metrics, Server, ServerOptions};
+use eastwest_dns::{BindError, Resolver, Server, ServerOptions};
 use ipnet::IpNet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -18,9 +18,7 @@ const RETRY: Duration = Duration::from_secs(5);
 /// What is served, and where.
 pub struct Dns {
     pub addresses: Vec<SocketAddr>,
-    pub index: Arc<Index>,
-    pub forwarder: Arc<Forwarder>,
-    pub metrics: Arc<Metrics>,
+    pub resolver: Arc<Resolver>,
     pub problems: Problems,
 }
 
@@ -57,8 +55,7 @@ impl Dns {
     }
 
     fn bind(&self, addr: SocketAddr) -> Result<Server, BindError> {
-        let (index, forwarder) = (self.index.clone(), self.forwarder.clone());
-        Server::bind(&[addr], index, forwarder, self.metrics.clone(), ServerOptions::default())
+        Server::bind(&[addr], self.resolver.clone(), ServerOptions::default())
     }
 }
 

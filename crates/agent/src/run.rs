@@ -10,7 +10,9 @@ use eastwest_client::{Client, Follow, Following, Received, follow};
 use eastwest_compile::Context;
 use eastwest_dataplane::devices::{DeviceOptions, Follower, NicMode, PodHook as Hook};
 use eastwest_dataplane::{Capacities, EbpfDataplane, Options, Programs};
-use eastwest_dns::{ForwardOptions, Forwarder, Index, IndexOptions, follow_resolv_conf, load_resolv_conf};
+use eastwest_dns::{
+    ForwardOptions, Forwarder, Index, IndexOptions, Resolver, follow_resolv_conf, load_resolv_conf,
+};
 use eastwest_model::DeviceState;
 use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, watch};
@@ -152,9 +154,7 @@ pub async fn run(settings: Settings, reload: impl Fn()) -> anyhow::Result<()> {
     let forwarder = Forwarder::new(ForwardOptions::default(), dns_metrics.clone());
     let dns = Dns {
         addresses: dns_addresses.into_iter().map(|ip| (ip, 53).into()).collect(),
-        index: index.clone(),
-        forwarder: forwarder.clone(),
-        metrics: dns_metrics.clone(),
+        resolver: Resolver::new(index.clone(), forwarder.clone(), dns_metrics.clone()),
         problems: problems.clone(),
     };
     tasks.spawn(dns.run(stop.clone()));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use eastwest_model::{
     AddressType, DnsRecord, EndpointSlice, FieldError, Kind, Namespace, ObjectMeta, Protocol, Service,
-    ServiceType, SessionAffinity, TrafficPolicy, validate,
+    ServiceType, SessionAffinity, TrafficPolicy, Workload, validate,
 };
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -24,6 +24,8 @@ pub struct Context {
     pub node: Arc<str>,
     /// Ranges of virtual addresses. An endpoint inside them would be a Service in front of a Service: skipped.
     pub service_cidrs: Vec<IpNet>,
+    /// An endpoint without a hostname goes by its pod's name (CoreDNS' `endpoint_pod_names`), not by its address.
+    pub pod_names: bool,
 }
 
 /// An object in the form that is kept, with its identity.
@@ -34,6 +36,7 @@ pub enum Object {
     Slice { namespace: Arc<str>, name: Arc<str>, input: Arc<SliceInput> },
     Namespace { name: Arc<str> },
     Record { namespace: Arc<str>, name: Arc<str>, record: Arc<DnsRecord> },
+    Pod { namespace: Arc<str>, name: Arc<str>, addresses: Arc<[IpAddr]> },
 }
 
 impl Object {
@@ -44,6 +47,7 @@ impl Object {
             Self::Slice { namespace, name, .. } => (Kind::EndpointSlice, namespace, name),
             Self::Namespace { name } => (Kind::Namespace, "", name),
             Self::Record { namespace, name, .. } => (Kind::DnsRecord, namespace, name),
+            Self::Pod { namespace, name, .. } => (Kind::Workload, namespace, name),
         }
     }
 }
@@ -135,7 +139,13 @@ impl Context {
                 Object::Namespace { name: object.metadata.name.into() }.into()
             }
             Kind::DnsRecord => self.record(read(kind, json)?),
-            Kind::Node | Kind::Workload | Kind::NodeState => Decoded { object: None, problems: Vec::new() },
+            Kind::Workload => {
+                let object: Workload = read(kind, json)?;
+                let (namespace, name) = (object.metadata.namespace.into(), object.metadata.name.into());
+                let addresses = object.spec.addresses.iter().filter_map(|a| a.parse().ok()).collect();
+                Object::Pod { namespace, name, addresses }.into()
+            }
+            Kind::Node | Kind::NodeState => Decoded { object: None, problems: Vec::new() },
         })
     }
 
@@ -218,7 +228,10 @@ impl Context {
             if e.node_name.as_deref() == Some(&*self.node) {
                 flags |= EndpointInput::LOCAL;
             }
-            let hostname = e.hostname.as_deref().filter(|h| !h.is_empty()).map(Arc::from);
+            let pod =
+                e.target_ref.as_ref().filter(|t| self.pod_names && t.kind == "Pod").map(|t| t.name.as_str());
+            let hostname = e.hostname.as_deref().filter(|h| !h.is_empty()).or(pod.filter(|p| !p.is_empty()));
+            let hostname = hostname.map(Arc::from);
             endpoints.push(EndpointInput { addr, flags, hostname });
         }
         let input = SliceInput {

@@ -13,7 +13,8 @@ use crate::{
 pub(crate) fn compile(key: &ServiceKey, service: &ServiceInput, slices: &[&SliceInput]) -> CompiledService {
     let dns = match &service.mode {
         ServiceMode::ClusterIp(ips) => {
-            DnsService::ClusterIp { ips: ips.clone(), ports: service.ports.clone() }
+            let endpoints = published(service, slices);
+            DnsService::ClusterIp { ips: ips.clone(), ports: service.ports.clone(), endpoints }
         }
         ServiceMode::Headless => DnsService::Headless { endpoints: published(service, slices) },
         ServiceMode::ExternalName(target) => DnsService::ExternalName { target: target.clone() },
@@ -91,7 +92,7 @@ fn backends(service: &ServiceInput, port: &DnsPort, v4: bool, slices: &[&SliceIn
     if ready.is_empty() { of(EndpointInput::DRAINING) } else { ready }
 }
 
-/// Endpoints of a headless Service that have a name.
+/// Endpoints that have a name.
 fn published(service: &ServiceInput, slices: &[&SliceInput]) -> Vec<DnsEndpoint> {
     let mut out: Vec<DnsEndpoint> = Vec::new();
     for slice in slices {

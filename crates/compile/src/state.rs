@@ -1,4 +1,5 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -15,6 +16,8 @@ pub struct State {
     owners: HashMap<(Arc<str>, Arc<str>), Arc<str>>,
     namespaces: BTreeSet<Arc<str>>,
     records: BTreeMap<(Arc<str>, Arc<str>), Arc<DnsRecord>>,
+    /// Addresses by namespace and name.
+    pods: HashMap<(Arc<str>, Arc<str>), Arc<[IpAddr]>>,
     problems: HashMap<(Kind, Arc<str>, Arc<str>), Vec<String>>,
     /// One allocation for each name that many objects repeat.
     names: HashSet<Arc<str>>,
@@ -88,6 +91,10 @@ impl State {
                 self.records.insert((namespace, name), record);
                 Vec::new()
             }
+            Object::Pod { addresses, .. } => {
+                self.pods.insert((namespace, name), addresses);
+                Vec::new()
+            }
         }
     }
 
@@ -119,7 +126,11 @@ impl State {
                 self.records.remove(&(namespace, name));
                 Vec::new()
             }
-            Kind::Node | Kind::Workload | Kind::NodeState => Vec::new(),
+            Kind::Workload => {
+                self.pods.remove(&(namespace, name));
+                Vec::new()
+            }
+            Kind::Node | Kind::NodeState => Vec::new(),
         }
     }
 
@@ -147,7 +158,8 @@ impl State {
         let slices = self.owners.keys().map(|(ns, n)| (Kind::EndpointSlice, ns.clone(), n.clone()));
         let namespaces = self.namespaces.iter().map(|n| (Kind::Namespace, "".into(), n.clone()));
         let records = self.records.keys().map(|(ns, n)| (Kind::DnsRecord, ns.clone(), n.clone()));
-        services.chain(slices).chain(namespaces).chain(records)
+        let pods = self.pods.keys().map(|(ns, n)| (Kind::Workload, ns.clone(), n.clone()));
+        services.chain(slices).chain(namespaces).chain(records).chain(pods)
     }
 
     /// What this node serves for a Service; `None` when there is none. Pure in what was put; costs O(this Service).
@@ -170,6 +182,11 @@ impl State {
 
     pub fn records(&self) -> impl Iterator<Item = &Arc<DnsRecord>> + '_ {
         self.records.values()
+    }
+
+    /// Namespace, name and addresses of each pod, in no order.
+    pub fn pods(&self) -> impl Iterator<Item = (&str, &str, &[IpAddr])> + '_ {
+        self.pods.iter().map(|((namespace, name), addresses)| (&**namespace, &**name, &**addresses))
     }
 
     /// What is left out of objects, and why; sorted.
@@ -203,6 +220,11 @@ impl State {
             namespace: namespace.clone(),
             name: name.clone(),
             record: record.clone(),
+        }));
+        out.extend(self.pods.iter().map(|((namespace, name), addresses)| Object::Pod {
+            namespace: namespace.clone(),
+            name: name.clone(),
+            addresses: addresses.clone(),
         }));
         out
     }

@@ -67,8 +67,9 @@ pub struct Backend {
 /// What DNS needs of a Service; answers are made from it when asked (kubernetes/dns specification 1.1.0).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DnsService {
-    /// A/AAAA to the virtual addresses; SRV for each named port.
-    ClusterIp { ips: Vec<IpAddr>, ports: Vec<DnsPort> },
+    /// A/AAAA to the virtual addresses; SRV for each named port. Its endpoints have names and PTR of their own, as
+    /// CoreDNS gives them.
+    ClusterIp { ips: Vec<IpAddr>, ports: Vec<DnsPort>, endpoints: Vec<DnsEndpoint> },
     /// A/AAAA to each published endpoint; SRV to their names.
     Headless { endpoints: Vec<DnsEndpoint> },
     /// CNAME.
@@ -84,7 +85,7 @@ pub struct DnsPort {
     pub port: u16,
 }
 
-/// An endpoint of a headless Service, or of any Service for PTR.
+/// A published endpoint of a Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DnsEndpoint {
     pub addr: IpAddr,

@@ -14,7 +14,7 @@ use proptest::option;
 use proptest::prelude::*;
 
 fn context() -> Context {
-    Context { node: "n0".into(), service_cidrs: vec!["10.96.0.0/16".parse().unwrap()] }
+    Context { node: "n0".into(), service_cidrs: vec!["10.96.0.0/16".parse().unwrap()], pod_names: false }
 }
 
 #[derive(Clone, Debug)]

@@ -5,7 +5,7 @@ use eastwest_model::{EndpointSlice, Kind, Service};
 use serde_json::{Value, json};
 
 fn context() -> Context {
-    Context { node: "node-1".into(), service_cidrs: vec!["10.96.0.0/16".parse().unwrap()] }
+    Context { node: "node-1".into(), service_cidrs: vec!["10.96.0.0/16".parse().unwrap()], pod_names: false }
 }
 
 fn service(spec: Value) -> Value {

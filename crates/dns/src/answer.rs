@@ -53,7 +53,7 @@ impl Index {
         let mut scratch = Scratch::default();
         let limits = Limits { udp: 4096 };
         let mut writer = Writer::new(&mut out, &mut scratch, &request, &query, Transport::Tcp, limits);
-        let (code, next) = match self.resolve(&self.state(), &query.name, query.qtype, &mut writer) {
+        let (code, next) = match Index::resolve(&self.state(), &query.name, query.qtype, &mut writer) {
             Found::Done(code) => (code, Next::Complete),
             Found::Outside => (rcode::NOERROR, Next::Forward),
             Found::Chase(target) => {

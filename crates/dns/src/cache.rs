@@ -1,7 +1,7 @@
 //! What upstreams said, kept in wire form for as long as its TTLs allow.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use moka::notification::RemovalCause;
@@ -94,28 +94,86 @@ pub(crate) struct Reply {
     pub(crate) rcode: u16,
     pub(crate) truncated: bool,
     ttls: Box<[u32]>,
+    /// Where the addresses stand that the question is for, when there are several.
+    addresses: Box<[u16]>,
     /// How long it may be kept.
     pub(crate) lifetime: Duration,
+    limits: CacheLimits,
     stored: Instant,
+    /// How often it was given out of the cache.
+    hits: AtomicU32,
+    refreshing: AtomicBool,
+    /// Milliseconds after `stored` before which no further attempt to renew it is waited for.
+    patience: AtomicU64,
 }
 
 /// Bounds on lifetimes, seconds.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CacheLimits {
     /// Bytes of keys and messages, all told.
     pub capacity: u64,
-    /// Longest life of an answer, and the largest TTL passed on (kubeadm's Corefile: `cache 30`).
+    /// Longest life of an answer, and the largest TTL passed on (kubeadm's Corefile: `cache 30`). 0: none is kept.
     pub positive: u32,
+    /// Shortest life of an answer that may be kept at all.
+    pub positive_min: u32,
     /// The same for NXDOMAIN and NODATA.
     pub negative: u32,
+    pub negative_min: u32,
     /// How long a failure is remembered (RFC 9520 §3.2: at least 1 s).
     pub failure: u32,
+    /// TTLs are passed on as they came, not counted down.
+    pub keep_ttl: bool,
+    pub prefetch: Option<Prefetch>,
+    pub stale: Option<Stale>,
+}
+
+/// Renewing what is asked often before it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Prefetch {
+    /// So often it must have been asked for.
+    pub hits: u32,
+    /// In the last so many percent of its life, 1 to 100.
+    pub percent: u32,
+}
+
+/// Answers past their end, while upstreams are silent (RFC 8767).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stale {
+    /// For so long past their end, seconds.
+    pub longest: u32,
+    /// Upstreams are asked first; else the old answer is given at once and renewed behind.
+    pub verify: bool,
 }
 
 impl Default for CacheLimits {
     fn default() -> Self {
-        Self { capacity: 32 << 20, positive: 30, negative: 30, failure: 1 }
+        Self {
+            capacity: 32 << 20,
+            positive: 30,
+            positive_min: 0,
+            negative: 30,
+            negative_min: 0,
+            failure: 1,
+            keep_ttl: false,
+            prefetch: None,
+            stale: Some(Stale { longest: 3600, verify: true }),
+        }
     }
+}
+
+/// TTL of an answer past its end, seconds (RFC 8767 §4).
+const STALE_TTL: u32 = 30;
+/// After a failed renewal, an old answer is given at once for so long (RFC 8767 §5: failure recheck timer).
+const RECHECK: Duration = Duration::from_secs(30);
+
+/// What to do with a cached answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Age {
+    Fresh,
+    /// It may be given; one asker renews it besides.
+    Renew,
+    /// It may be given only when no upstream answers.
+    Stale,
 }
 
 impl Reply {
@@ -147,6 +205,12 @@ impl Reply {
         let mut shortest = u32::MAX;
         let mut denial = None;
         let mut additional = 0u16;
+        let mut addresses = Vec::new();
+        let address_len = match question.qtype {
+            rtype::A => 4,
+            rtype::AAAA => 16,
+            _ => 0,
+        };
         let mut pos = question_end;
         'message: for (section, count) in counts.iter().enumerate() {
             for _ in 0..*count {
@@ -162,7 +226,12 @@ impl Reply {
                 pos = record.end;
                 ttls.push(record.ttl_at as u32);
                 match section {
-                    0 => shortest = shortest.min(ttl(record.ttl)),
+                    0 => {
+                        shortest = shortest.min(ttl(record.ttl));
+                        if record.rtype == question.qtype && record.end - record.data == address_len {
+                            addresses.push(record.data as u16);
+                        }
+                    }
                     1 if record.rtype == rtype::SOA => {
                         let minimum = soa_minimum(&bytes, &record)?;
                         denial = Some(ttl(record.ttl).min(minimum));
@@ -173,16 +242,19 @@ impl Reply {
             }
         }
         bytes.truncate(pos);
+        // As it is known here, whatever case it was asked in.
+        bytes[HEADER..end].copy_from_slice(&question.name);
         bytes[10..12].copy_from_slice(&additional.to_be_bytes());
         let truncated = bytes[2] & 2 != 0;
         let lifetime = match (code, counts[0]) {
             _ if truncated => 0,
             (rcode::NOERROR, 1..) if shortest != u32::MAX => {
                 // A chain of CNAMEs that ends in a denial lives no longer than the denial.
-                shortest.min(denial.unwrap_or(u32::MAX)).min(limits.positive)
+                let natural = shortest.min(denial.unwrap_or(u32::MAX));
+                natural.max(limits.positive_min).min(limits.positive)
             }
             (rcode::NOERROR | rcode::NXDOMAIN, _) => {
-                denial.map_or(0, |d| d.min(shortest)).min(limits.negative)
+                denial.map_or(0, |d| d.min(shortest).max(limits.negative_min)).min(limits.negative)
             }
             _ => limits.failure,
         };
@@ -198,9 +270,70 @@ impl Reply {
             rcode: code,
             truncated,
             ttls: ttls.into(),
+            addresses: if addresses.len() > 1 { addresses.into() } else { Box::default() },
             lifetime: Duration::from_secs(lifetime.into()),
+            limits,
             stored: Instant::now(),
+            hits: 0.into(),
+            refreshing: false.into(),
+            patience: 0.into(),
         })
+    }
+
+    /// Whether it tells of a failure, which another may not have.
+    pub(crate) fn is_failure(&self) -> bool {
+        !matches!(self.rcode, rcode::NOERROR | rcode::NXDOMAIN)
+    }
+
+    /// How long past its end it may be given.
+    fn stale_for(&self) -> Duration {
+        let longest = self.limits.stale.filter(|_| !self.is_failure() && !self.truncated);
+        Duration::from_secs(longest.map_or(0, |s| s.longest).into())
+    }
+
+    /// Judges a cached answer that is asked for; says [`Age::Renew`] to one asker at a time.
+    pub(crate) fn age(&self, now: Instant) -> Age {
+        let age = now.saturating_duration_since(self.stored);
+        if age < self.lifetime {
+            let hits = self.hits.fetch_add(1, Relaxed) + 1;
+            let due = self.limits.prefetch.is_some_and(|p| {
+                hits >= p.hits && (self.lifetime - age) * 100 <= self.lifetime * p.percent.min(100)
+            });
+            return if due && !self.refreshing.swap(true, Relaxed) { Age::Renew } else { Age::Fresh };
+        }
+        if (age.as_millis() as u64) < self.patience.load(Relaxed) {
+            return Age::Fresh;
+        }
+        match self.limits.stale {
+            Some(Stale { verify: false, .. }) if !self.refreshing.swap(true, Relaxed) => Age::Renew,
+            Some(Stale { verify: false, .. }) => Age::Fresh,
+            _ => Age::Stale,
+        }
+    }
+
+    /// Renewing it has failed at `now`.
+    pub(crate) fn not_renewed(&self, now: Instant) {
+        self.refreshing.store(false, Relaxed);
+        let until = now.saturating_duration_since(self.stored) + RECHECK;
+        self.patience.store(until.as_millis() as u64, Relaxed);
+    }
+
+    /// Puts the addresses of `out`, which [`Reply::write`] has written, in another order.
+    pub(crate) fn rotate(&self, out: &mut [u8]) {
+        let n = self.addresses.len();
+        if n < 2 {
+            return;
+        }
+        let from = fastrand::usize(..n);
+        for (i, at) in self.addresses.iter().enumerate() {
+            let (to, from) = (usize::from(*at), usize::from(self.addresses[(i + from) % n]));
+            let length = usize::from(u16_at(&self.bytes, to - 2).unwrap_or(0));
+            if let (Some(slot), Some(data)) =
+                (out.get_mut(to..to + length), self.bytes.get(from..from + length))
+            {
+                slot.copy_from_slice(data);
+            }
+        }
     }
 
     /// NXDOMAIN or NODATA.
@@ -212,14 +345,17 @@ impl Reply {
     pub(crate) fn write(&self, out: &mut Vec<u8>, now: Instant) {
         out.clear();
         out.extend_from_slice(&self.bytes);
-        let age = now.saturating_duration_since(self.stored).as_secs() as u32;
-        if age == 0 {
+        let age = now.saturating_duration_since(self.stored);
+        let stale = !self.lifetime.is_zero() && age >= self.lifetime;
+        let seconds = age.as_secs() as u32;
+        if (seconds == 0 || self.limits.keep_ttl) && !stale {
             return;
         }
         for at in &self.ttls {
             let at = *at as usize;
             if let (Some(ttl), Some(slot)) = (u32_at(&self.bytes, at), out.get_mut(at..at + 4)) {
-                slot.copy_from_slice(&ttl.saturating_sub(age).to_be_bytes());
+                let left = if stale { STALE_TTL } else { ttl.saturating_sub(seconds) };
+                slot.copy_from_slice(&left.to_be_bytes());
             }
         }
     }
@@ -251,7 +387,7 @@ struct ByLifetime {
 
 impl moka::Expiry<Box<[u8]>, Outcome> for ByLifetime {
     fn expire_after_create(&self, _: &Box<[u8]>, value: &Outcome, _: Instant) -> Option<Duration> {
-        Some(value.as_ref().map_or(self.failure, |r| r.lifetime))
+        Some(value.as_ref().map_or(self.failure, |r| r.lifetime + r.stale_for()))
     }
 
     fn expire_after_update(

@@ -1,23 +1,33 @@
 //! One request in, one response out; the same for every transport. What needs no upstream is answered on the spot.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use hickory_proto::op::{Message, ResponseCode};
 
+use crate::access::{Action, Refusals, decide};
 use crate::cache::{ForwardError, Key, Outcome, Question, Reply};
+use crate::forward::Group;
 use crate::index::Found;
 use crate::metrics::{Counters, Drop, Plugin};
-use crate::wire::{CLASS_IN, HEADER, Name, Query, Request, rcode, rtype};
-use crate::writer::{Limits, Scratch, Transport, Writer, error_reply, header_only, opt, udp_limit};
-use crate::{Forwarder, Index};
+use crate::plan::{Block, Log, Plan};
+use crate::wire::{CLASS_CH, CLASS_IN, Cookie, Edns, HEADER, Name, Query, Request, option, rcode, rtype};
+use crate::writer::{
+    Data, Limits, Owner, Scratch, Section, Transport, Writer, error_reply, header_only, opt, opt_len,
+    udp_limit,
+};
+use crate::{Index, Resolver};
+
+mod slow;
 
 /// What all workers of a server share.
 #[derive(Debug)]
 pub(crate) struct Engine {
-    pub(crate) index: Arc<Index>,
-    pub(crate) forwarder: Arc<Forwarder>,
+    pub(crate) resolver: Arc<Resolver>,
     pub(crate) limits: Limits,
+    /// How long a connection may be idle, in 100 ms (RFC 7828).
+    pub(crate) idle: u16,
 }
 
 /// What becomes of a request.
@@ -34,12 +44,24 @@ pub(crate) enum Verdict {
 pub(crate) struct Pending {
     request: Box<[u8]>,
     query: Query,
+    client: SocketAddr,
     transport: Transport,
+    limits: Limits,
     begun: Instant,
-    /// CNAMEs of ours as a whole response, and where they lead.
-    chain: Option<(Vec<u8>, Box<Name>)>,
+    wait: Wait,
+    block: Arc<Block>,
     engine: Arc<Engine>,
     counters: Arc<Counters>,
+}
+
+/// For what it waits.
+enum Wait {
+    /// An upstream's answer.
+    Forward(Arc<Group>),
+    /// CNAMEs of ours as a whole response, and who knows where they lead.
+    Chain(Vec<u8>, Box<Name>, Option<Arc<Group>>),
+    /// Several questions, and their answers put together.
+    Slow,
 }
 
 /// One task's view of the engine, with all it reuses.
@@ -47,18 +69,31 @@ pub(crate) struct Worker {
     engine: Arc<Engine>,
     scratch: Scratch,
     transport: Transport,
+    refusals: Refusals,
     pub(crate) counters: Arc<Counters>,
 }
 
 impl Worker {
     pub(crate) fn new(engine: Arc<Engine>, transport: Transport, counters: Arc<Counters>) -> Self {
-        Self { engine, scratch: Scratch::default(), transport, counters }
+        let refusals = Refusals::new(Instant::now());
+        Self { engine, scratch: Scratch::default(), transport, refusals, counters }
     }
 
-    /// Answers `request` into `out`.
-    pub(crate) fn handle(&mut self, request: &[u8], out: &mut Vec<u8>) -> Verdict {
+    /// Answers `request` of `client` into `out`.
+    pub(crate) fn handle(&mut self, request: &[u8], client: SocketAddr, out: &mut Vec<u8>) -> Verdict {
         let begun = Instant::now();
-        let query = match Request::parse(request) {
+        let parsed = Request::parse(request);
+        let plan = self.engine.resolver.plan.load();
+        if !self.engine.resolver.allows(&plan, client.ip()) {
+            if matches!(parsed, Request::Silence) || !self.refusals.take(begun) {
+                self.counters.dropped(Drop::Refused);
+                return Verdict::Silence;
+            }
+            header_only(out, request, rcode::REFUSED);
+            self.counters.response(Plugin::Acl, rcode::REFUSED, out.len(), begun.elapsed());
+            return Verdict::Reply;
+        }
+        let mut query = match parsed {
             Request::Silence => {
                 self.counters.dropped(Drop::NotAQuery);
                 return Verdict::Silence;
@@ -69,84 +104,201 @@ impl Worker {
                 self.counters.response(Plugin::None, code, out.len(), begun.elapsed());
                 return Verdict::Reply;
             }
+            Request::Probe(mut edns) => {
+                self.options(&mut edns, client, None);
+                header_only(out, request, rcode::NOERROR);
+                opt(out, Some(edns), rcode::NOERROR, self.engine.limits.udp, None);
+                self.counters.request(0, request.len(), false);
+                self.counters.response(Plugin::None, rcode::NOERROR, out.len(), begun.elapsed());
+                return Verdict::Reply;
+            }
             Request::Query(query) => query,
         };
         let dnssec_ok = query.edns.is_some_and(|e| e.dnssec_ok);
         self.counters.request(query.qtype, request.len(), dnssec_ok);
-        let (plugin, code) = match self.answer(request, &query, begun, out) {
+        let block = plan.block(&query.name);
+        if let Some(edns) = &mut query.edns {
+            self.options(edns, client, block.and_then(|b| b.nsid.as_deref()));
+        }
+        let mut limits = self.engine.limits;
+        if let Some(size) = block.and_then(|b| b.bufsize) {
+            limits.udp = limits.udp.min(size);
+        }
+        let (plugin, code) = match self.answer(request, &query, client, &plan, block, limits, begun, out) {
             Answered::Done(plugin, code) => (plugin, code),
-            Answered::Forward(chain) => {
+            Answered::Nothing => {
+                self.counters.dropped(Drop::Acl);
+                return Verdict::Silence;
+            }
+            Answered::Wait(wait, block) => {
                 return Verdict::Pending(Box::new(Pending {
                     request: request.into(),
                     query,
+                    client,
                     transport: self.transport,
+                    limits,
                     begun,
-                    chain,
+                    wait,
+                    block,
                     engine: self.engine.clone(),
                     counters: self.counters.clone(),
                 }));
             }
         };
         self.counters.response(plugin, code, out.len(), begun.elapsed());
+        if let Some(log) = block.and_then(|b| b.log) {
+            write_log(log, &query, client, self.transport, request.len(), out, code, begun);
+        }
         Verdict::Reply
     }
 
-    fn answer(&mut self, request: &[u8], query: &Query, now: Instant, out: &mut Vec<u8>) -> Answered {
-        let limits = self.engine.limits;
-        let refused = query.qclass != CLASS_IN || matches!(query.qtype, rtype::AXFR | rtype::IXFR);
-        let error = match query.edns {
-            Some(edns) if edns.version > 0 => Some(rcode::BADVERS),
-            _ => refused.then_some(rcode::REFUSED),
+    /// Fills in what our OPT says.
+    fn options(&self, edns: &mut Edns, client: SocketAddr, nsid: Option<&[u8]>) {
+        let (cookie, server) = match edns.cookie {
+            Cookie::Client(cookie) => (cookie, None),
+            Cookie::Both(cookie, server) => (cookie, Some(server)),
+            Cookie::None | Cookie::Malformed => ([0; 8], None),
         };
-        if let Some(code) = error {
+        if !matches!(edns.cookie, Cookie::None | Cookie::Malformed) {
+            let server = self.engine.resolver.renewed(client, cookie, server);
+            edns.reply.push(option::COOKIE, &[&cookie, &server]);
+        }
+        if let Some(nsid) = nsid.filter(|_| edns.nsid) {
+            edns.reply.push(option::NSID, &[nsid]);
+        }
+        if edns.keepalive && self.transport != Transport::Udp {
+            edns.reply.push(option::KEEPALIVE, &[&self.engine.idle.to_be_bytes()]);
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn answer(
+        &mut self,
+        request: &[u8],
+        query: &Query,
+        client: SocketAddr,
+        plan: &Plan,
+        block: Option<&Arc<Block>>,
+        limits: Limits,
+        now: Instant,
+        out: &mut Vec<u8>,
+    ) -> Answered {
+        let mut error = |code, plugin, out: &mut Vec<u8>| {
             error_reply(out, &mut self.scratch, request, query, limits, code, None);
-            return Answered::Done(Plugin::None, code);
+            Answered::Done(plugin, code)
+        };
+        match query.edns {
+            Some(edns) if edns.version > 0 => return error(rcode::BADVERS, Plugin::None, out),
+            Some(edns) if edns.cookie == Cookie::Malformed => {
+                return error(rcode::FORMERR, Plugin::None, out);
+            }
+            _ => {}
+        }
+        if query.qclass == CLASS_CH {
+            return self.chaos(request, query, plan, block, limits, out);
+        }
+        if query.qclass != CLASS_IN || matches!(query.qtype, rtype::AXFR | rtype::IXFR) {
+            return error(rcode::REFUSED, Plugin::None, out);
+        }
+        let Some(block) = block else { return error(rcode::REFUSED, Plugin::None, out) };
+        match decide(&block.acl, client.ip(), &query.name, query.qtype) {
+            Action::Allow => {}
+            Action::Block => return error(rcode::REFUSED, Plugin::Acl, out),
+            Action::Filter => return error(rcode::NOERROR, Plugin::Acl, out),
+            Action::Drop => return Answered::Nothing,
         }
         let mut writer = Writer::new(out, &mut self.scratch, request, query, self.transport, limits);
-        let state = self.engine.index.state();
-        match self.engine.index.resolve(&state, &query.name, query.qtype, &mut writer) {
-            Found::Done(code) => {
-                writer.finish(code, None);
-                return Answered::Done(Plugin::Kubernetes, code);
-            }
-            Found::Chase(target) => {
-                writer.finish(rcode::NOERROR, None);
-                return Answered::Forward(Some((out.clone(), target)));
-            }
-            Found::Outside => {}
+        if block.any && query.qtype == rtype::ANY {
+            const HINFO: &[u8] = b"\x0dANY obsoleted\x0cSee RFC 8482";
+            writer.record(Section::Answer, Owner::Question, rtype::HINFO, 8482, Data::Raw(HINFO));
+            writer.finish(rcode::NOERROR, None);
+            return Answered::Done(Plugin::Any, rcode::NOERROR);
         }
-        let cached = self.engine.forwarder.cached(&Key::of(query));
+        if !block.is_plain() {
+            return Answered::Wait(Wait::Slow, block.clone());
+        }
+        let resolver = &self.engine.resolver;
+        if block.kubernetes {
+            let state = resolver.index.state();
+            match Index::resolve(&state, &query.name, query.qtype, &mut writer) {
+                Found::Done(rcode::NXDOMAIN) if slow::walks(block, &state, query, client.ip()).is_some() => {
+                    return Answered::Wait(Wait::Slow, block.clone());
+                }
+                Found::Done(code) => {
+                    writer.finish(code, None);
+                    return Answered::Done(Plugin::Kubernetes, code);
+                }
+                Found::Chase(target) => {
+                    writer.finish(rcode::NOERROR, None);
+                    let group = plan.block(&target).and_then(|b| b.group(&target)).cloned();
+                    return Answered::Wait(Wait::Chain(out.clone(), target, group), block.clone());
+                }
+                Found::Outside => {}
+            }
+        }
+        let Some(group) = block.group(&query.name) else {
+            // As CoreDNS without a further plugin.
+            fail(out, &mut self.scratch, request, query, limits, ForwardError::NoUpstreams);
+            return Answered::Done(Plugin::None, rcode::SERVFAIL);
+        };
+        let cached = resolver.forwarder.cached(&Key::of(query), group, query);
         self.counters.cache(cached.as_ref().map(|o| o.as_ref().map_or(true, |r| r.is_denial())));
         match cached {
             Some(outcome) => {
-                let code = write_outcome(
-                    &outcome,
-                    request,
-                    query,
-                    self.transport,
-                    limits,
-                    &mut self.scratch,
-                    now,
-                    out,
-                );
+                let how = How { transport: self.transport, limits, rotate: block.loadbalance, now };
+                let code = write_outcome(&outcome, request, query, how, &mut self.scratch, out);
                 Answered::Done(Plugin::Cache, code)
             }
-            None => Answered::Forward(None),
+            None => Answered::Wait(Wait::Forward(group.clone()), block.clone()),
         }
+    }
+
+    /// Class CH: who we are (RFC 4892).
+    fn chaos(
+        &mut self,
+        request: &[u8],
+        query: &Query,
+        plan: &Plan,
+        block: Option<&Arc<Block>>,
+        limits: Limits,
+        out: &mut Vec<u8>,
+    ) -> Answered {
+        let configured = block.and_then(|b| b.chaos.as_ref());
+        let version = std::slice::from_ref(configured.map_or(&plan.version, |c| &c.0));
+        let node = std::slice::from_ref(&plan.node);
+        let texts: &[String] = match query.name.wire() {
+            b"\x07version\x04bind\x00" | b"\x07version\x06server\x00" => version,
+            b"\x08hostname\x04bind\x00" | b"\x02id\x06server\x00" if !plan.node.is_empty() => node,
+            b"\x07authors\x04bind\x00" => configured.map_or(&[][..], |c| &c.1),
+            _ => &[],
+        };
+        if texts.is_empty() || !matches!(query.qtype, rtype::TXT | rtype::ANY) {
+            error_reply(out, &mut self.scratch, request, query, limits, rcode::REFUSED, None);
+            return Answered::Done(Plugin::None, rcode::REFUSED);
+        }
+        let mut writer = Writer::new(out, &mut self.scratch, request, query, self.transport, limits);
+        for text in texts {
+            let text = &text.as_bytes()[..text.len().min(255)];
+            let data = [&[text.len() as u8], text].concat();
+            writer.chaos(&data);
+        }
+        writer.finish(rcode::NOERROR, None);
+        Answered::Done(Plugin::Chaos, rcode::NOERROR)
     }
 }
 
 enum Answered {
     Done(Plugin, u16),
-    Forward(Option<(Vec<u8>, Box<Name>)>),
+    Wait(Wait, Arc<Block>),
+    /// No answer at all.
+    Nothing,
 }
 
 impl Pending {
     /// The response when there is no room to wait.
     pub(crate) fn refuse(self) -> Vec<u8> {
         let mut out = Vec::new();
-        let limits = self.engine.limits;
-        fail(&mut out, &mut Scratch::default(), &self.request, &self.query, limits, ForwardError::Busy);
+        fail(&mut out, &mut Scratch::default(), &self.request, &self.query, self.limits, ForwardError::Busy);
         self.counters.dropped(Drop::Pending);
         self.counters.response(Plugin::Forward, rcode::SERVFAIL, out.len(), self.begun.elapsed());
         out
@@ -154,37 +306,80 @@ impl Pending {
 
     /// Asks the upstreams; gives the response.
     pub(crate) async fn finish(self) -> Vec<u8> {
-        let Self { request, query, transport, begun, chain, engine, counters } = self;
+        let Self { request, query, client, transport, limits, begun, wait, block, engine, counters } = self;
+        let forwarder = &engine.resolver.forwarder;
         let mut out = Vec::new();
         let mut scratch = Scratch::default();
-        let limits = engine.limits;
-        let code = match chain {
-            None => {
-                let outcome = engine.forwarder.resolve(Question::of(&query)).await;
-                let now = Instant::now();
-                write_outcome(&outcome, &request, &query, transport, limits, &mut scratch, now, &mut out)
+        let (plugin, code) = match wait {
+            Wait::Slow => {
+                let answer = slow::answer(&engine.resolver, &block, &query, client).await;
+                let code = slow::write(answer.1, &block, &request, &query, transport, limits, &mut out);
+                (answer.0, code)
             }
-            Some((ours, target)) => {
+            Wait::Forward(group) => {
+                let outcome = forwarder.resolve(Question::of(&query), &group).await;
+                let how = How { transport, limits, rotate: block.loadbalance, now: Instant::now() };
+                (Plugin::Forward, write_outcome(&outcome, &request, &query, how, &mut scratch, &mut out))
+            }
+            Wait::Chain(ours, target, group) => {
                 let question = Question::new(target.wire(), query.qtype, &query);
-                let joined = match engine.forwarder.resolve(question).await {
-                    Ok(reply) => join(ours, &reply),
-                    Err(error) => Err(error),
+                let outcome = match group {
+                    Some(group) => forwarder.resolve(question, &group).await,
+                    None => Err(ForwardError::NoUpstreams),
                 };
-                match joined {
+                match outcome.and_then(|reply| join(ours, &reply)) {
                     Ok((bytes, code)) => {
                         out = bytes;
                         fit(&mut out, &query, transport, limits, code, query.question_end);
-                        code
+                        (Plugin::Forward, code)
                     }
                     Err(error) => {
                         fail(&mut out, &mut scratch, &request, &query, limits, error);
-                        rcode::SERVFAIL
+                        (Plugin::Forward, rcode::SERVFAIL)
                     }
                 }
             }
         };
-        counters.response(Plugin::Forward, code, out.len(), begun.elapsed());
+        counters.response(plugin, code, out.len(), begun.elapsed());
+        if let Some(log) = block.log {
+            write_log(log, &query, client, transport, request.len(), &out, code, begun);
+        }
         out
+    }
+}
+
+/// A line for each answer, as CoreDNS' `log` writes it.
+#[allow(clippy::too_many_arguments)]
+fn write_log(
+    log: Log,
+    query: &Query,
+    client: SocketAddr,
+    transport: Transport,
+    size: usize,
+    out: &[u8],
+    code: u16,
+    begun: Instant,
+) {
+    let empty = out.get(6..8) == Some(&[0, 0]);
+    let wanted = match code {
+        rcode::NOERROR if !empty => log.success,
+        rcode::NOERROR | rcode::NXDOMAIN => log.denial,
+        _ => log.error,
+    };
+    if wanted {
+        tracing::info!(
+            target: "eastwest_dns::log",
+            %client,
+            name = %crate::wire::presentation(query.name.wire()),
+            qtype = query.qtype,
+            proto = if transport == Transport::Udp { "udp" } else { "tcp" },
+            size,
+            dnssec_ok = query.edns.is_some_and(|e| e.dnssec_ok),
+            rcode = crate::metrics::rcode_name(usize::from(code)),
+            answer = out.len(),
+            seconds = begun.elapsed().as_secs_f64(),
+            "query"
+        );
     }
 }
 
@@ -201,18 +396,24 @@ fn fail(
     error_reply(out, scratch, request, query, limits, rcode::SERVFAIL, error);
 }
 
+/// How an upstream's answer is written.
+struct How {
+    transport: Transport,
+    limits: Limits,
+    rotate: bool,
+    now: Instant,
+}
+
 /// An upstream's answer as the response to `query`; gives its code.
-#[allow(clippy::too_many_arguments)]
 fn write_outcome(
     outcome: &Outcome,
     request: &[u8],
     query: &Query,
-    transport: Transport,
-    limits: Limits,
+    how: How,
     scratch: &mut Scratch,
-    now: Instant,
     out: &mut Vec<u8>,
 ) -> u16 {
+    let How { transport, limits, rotate, now } = how;
     let reply = match outcome {
         Ok(reply) => reply,
         Err(error) => {
@@ -221,6 +422,9 @@ fn write_outcome(
         }
     };
     reply.write(out, now);
+    if rotate {
+        reply.rotate(out);
+    }
     // The question is the same but for the letters' case, which is the asker's; names point at it.
     out[HEADER..reply.question_end].copy_from_slice(&request[HEADER..query.question_end]);
     out[..2].copy_from_slice(&request[..2]);
@@ -239,13 +443,12 @@ fn fit(
     code: u16,
     question_end: usize,
 ) {
-    let reserve = if query.edns.is_some() { 11 } else { 0 };
-    if out.len() + reserve > udp_limit(query, transport, limits) {
+    if out.len() + opt_len(query) > udp_limit(query, transport, limits) {
         out.truncate(question_end);
         out[2] |= 2;
         out[6..12].fill(0);
     }
-    opt(out, query, code, limits.udp, None);
+    opt(out, query.edns, code, limits.udp, None);
 }
 
 /// Our CNAMEs followed by what the upstream has for their end, with its code (RFC 6604), without OPT.

@@ -1,7 +1,7 @@
 //! Everything outside the cluster's zones: upstreams, behind a cache that asks each question once.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::atomic::{
     AtomicU64,
     Ordering::{Relaxed, SeqCst},
@@ -12,10 +12,11 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use tokio::sync::{Semaphore, oneshot};
 
-use crate::cache::{Cache, CacheLimits, ForwardError, Key, Outcome, Question};
+use crate::cache::{Age, Cache, CacheLimits, ForwardError, Key, Outcome, Question};
 use crate::metrics::Metrics;
-use crate::upstream;
-use crate::wire::rcode;
+
+mod group;
+pub(crate) use group::{Group, GroupOptions, Policy};
 
 /// How upstreams are asked.
 #[derive(Clone, Copy, Debug)]
@@ -43,18 +44,15 @@ impl Default for ForwardOptions {
     }
 }
 
-#[derive(Debug)]
-struct Upstream {
-    addr: SocketAddr,
-    /// Milliseconds after the forwarder's start until which it is asked last.
-    avoid_until: AtomicU64,
-}
+/// An old answer is given when none has come after so long (RFC 8767 §5: client response timer).
+const CLIENT_TIMER: Duration = Duration::from_millis(1800);
 
 /// Asks upstreams, and remembers what they said.
 #[derive(Debug)]
 pub struct Forwarder {
     options: ForwardOptions,
-    upstreams: ArcSwap<Vec<Arc<Upstream>>>,
+    /// Who is asked for what no Corefile gives to others.
+    default: Arc<Group>,
     /// Our own listeners: an upstream among them would be a loop.
     own: ArcSwap<Vec<SocketAddr>>,
     cache: Cache,
@@ -63,7 +61,6 @@ pub struct Forwarder {
     /// Counts replacements of the upstreams: an answer of former ones is not kept.
     generation: AtomicU64,
     metrics: Arc<Metrics>,
-    started: Instant,
 }
 
 impl Forwarder {
@@ -72,52 +69,104 @@ impl Forwarder {
         Arc::new(Self {
             cache: Cache::new(options.cache, metrics.clone()),
             slots: Semaphore::new(options.concurrent.min(Semaphore::MAX_PERMITS)),
+            default: Group::new(GroupOptions { cache: options.cache, ..GroupOptions::default() }),
             options,
-            upstreams: ArcSwap::default(),
             generation: 0.into(),
             own: ArcSwap::default(),
             waiting: Mutex::default(),
             metrics,
-            started: Instant::now(),
         })
     }
 
     /// Replaces the upstreams, in order of preference. Queries on their way end with the former ones; what the cache
     /// holds is forgotten, for other upstreams may see other names.
     pub fn set_upstreams(&self, addresses: Vec<SocketAddr>) {
-        let old = self.upstreams.load();
-        if old.iter().map(|u| u.addr).eq(addresses.iter().copied()) {
-            return;
+        if self.default.replace(&addresses) {
+            tracing::info!(?addresses, "upstream resolvers");
+            self.forget();
         }
-        tracing::info!(?addresses, "upstream resolvers");
-        let upstreams =
-            addresses.into_iter().map(|addr| Arc::new(Upstream { addr, avoid_until: 0.into() })).collect();
-        self.upstreams.store(Arc::new(upstreams));
-        self.generation.fetch_add(1, SeqCst);
-        self.cache.clear();
     }
 
     /// The upstreams as they were given, also those left out because they are ourselves.
     pub fn upstreams(&self) -> Vec<SocketAddr> {
-        self.upstreams.load().iter().map(|u| u.addr).collect()
+        self.default.addresses()
     }
 
-    pub(crate) fn set_own(&self, addresses: Vec<SocketAddr>) {
-        self.own.store(Arc::new(addresses));
+    /// The answers of other upstreams than now are no longer good.
+    pub(crate) fn forget(&self) {
+        self.generation.fetch_add(1, SeqCst);
+        self.cache.clear();
     }
 
-    /// What the cache has.
-    pub(crate) fn cached(&self, key: &Key) -> Option<Outcome> {
-        self.cache.get(key)
+    pub(crate) fn default_group(&self) -> &Arc<Group> {
+        &self.default
+    }
+
+    /// Our own listeners besides those known, for ever: who has given one up may take it again.
+    pub(crate) fn add_own(&self, addresses: impl Iterator<Item = SocketAddr> + Clone) {
+        self.own.rcu(|known| {
+            let mut own = Vec::clone(known);
+            own.extend(addresses.clone().filter(|a| !known.contains(a)));
+            own
+        });
+    }
+
+    /// What the cache has and may be given at once; a renewal that is due goes on behind.
+    pub(crate) fn cached(
+        self: &Arc<Self>,
+        key: &Key,
+        group: &Arc<Group>,
+        query: &crate::wire::Query,
+    ) -> Option<Outcome> {
+        let outcome = self.cache.get(key)?;
+        let Ok(reply) = &outcome else { return Some(outcome) };
+        match reply.age(Instant::now()) {
+            Age::Fresh => Some(outcome),
+            Age::Stale => None,
+            Age::Renew => {
+                self.renew(Question::of(query), group.clone());
+                Some(outcome)
+            }
+        }
+    }
+
+    /// Asks again although the cache has an answer.
+    fn renew(self: &Arc<Self>, question: Question, group: Arc<Group>) {
+        let forwarder = self.clone();
+        tokio::spawn(async move {
+            drop(forwarder.ask_once(question, &group).await);
+        });
     }
 
     /// The upstreams' answer to `question`, from the cache, from one who asks the same right now, or by asking.
-    pub(crate) async fn resolve(self: &Arc<Self>, question: Question) -> Outcome {
-        let key = question.key();
-        if let Some(outcome) = self.cache.get(&key) {
-            return outcome;
+    pub(crate) async fn resolve(self: &Arc<Self>, question: Question, group: &Arc<Group>) -> Outcome {
+        let cached = self.cache.get(&question.key());
+        let mut old = None;
+        match &cached {
+            Some(Ok(reply)) => match reply.age(Instant::now()) {
+                Age::Fresh => return Ok(reply.clone()),
+                Age::Renew => {
+                    self.renew(question, group.clone());
+                    return Ok(reply.clone());
+                }
+                Age::Stale => old = Some(reply.clone()),
+            },
+            Some(Err(error)) => return Err(*error),
+            None => {}
         }
-        if self.order().is_empty() {
+        let Some(old) = old else { return self.ask_once(question, group).await };
+        match tokio::time::timeout(CLIENT_TIMER, self.ask_once(question, group)).await {
+            Ok(Ok(reply)) if !reply.is_failure() => Ok(reply),
+            _ => {
+                old.not_renewed(Instant::now());
+                self.metrics.cache_stale.fetch_add(1, Relaxed);
+                Ok(old)
+            }
+        }
+    }
+
+    async fn ask_once(self: &Arc<Self>, question: Question, group: &Arc<Group>) -> Outcome {
+        if group.is_empty(&self.own.load()) {
             return Err(ForwardError::NoUpstreams);
         }
         let (tx, rx) = oneshot::channel();
@@ -126,20 +175,28 @@ impl Forwarder {
             if let Some(askers) = waiting.get_mut(&question) {
                 askers.push(tx);
             } else {
+                let busy = !group.enter();
                 // The permit is in the task's hands until it has answered all.
-                if self.slots.try_acquire().map(|p| p.forget()).is_err() {
+                if busy || self.slots.try_acquire().map(|p| p.forget()).is_err() {
+                    if !busy {
+                        group.leave();
+                    }
                     self.metrics.rejected.fetch_add(1, Relaxed);
                     return Err(ForwardError::Busy);
                 }
                 waiting.insert(question.clone(), vec![tx]);
-                let lead = Lead { forwarder: self.clone(), question };
+                let lead = Lead { forwarder: self.clone(), question, group: group.clone() };
                 // Apart from its askers: one that goes away does not take the answer from the others.
                 tokio::spawn(async move {
                     let forwarder = &lead.forwarder;
                     let generation = forwarder.generation.load(SeqCst);
-                    let outcome = forwarder.ask(&lead.question).await;
-                    if forwarder.generation.load(SeqCst) == generation {
-                        forwarder.cache.put(&lead.question.key(), outcome.clone());
+                    let own = forwarder.own.load_full();
+                    let outcome =
+                        lead.group.ask(&lead.question, &own, &forwarder.options, &forwarder.metrics).await;
+                    if forwarder.generation.load(SeqCst) == generation
+                        && lead.group.keeps(&lead.question, &outcome)
+                    {
+                        forwarder.remember(&lead.question.key(), &outcome);
                     }
                     for asker in lead.askers() {
                         // An asker that has gone needs no answer.
@@ -151,60 +208,25 @@ impl Forwarder {
         rx.await.unwrap_or(Err(ForwardError::NoAnswer))
     }
 
-    /// Upstreams to ask: those that answer first, each kind in the order given, never ourselves.
-    fn order(&self) -> Vec<Arc<Upstream>> {
-        let now = self.started.elapsed().as_millis() as u64;
-        let own = self.own.load();
-        let mut order: Vec<_> = (self.upstreams.load().iter())
-            .filter(|u| !own.iter().any(|o| same_listener(*o, u.addr)))
-            .cloned()
-            .collect();
-        order.sort_by_key(|u| u.avoid_until.load(Relaxed) > now);
-        order
-    }
-
-    async fn ask(&self, question: &Question) -> Outcome {
-        let order = self.order();
-        let mut last = None;
-        for upstream in order.iter().cycle().take(if order.is_empty() { 0 } else { self.options.attempts }) {
-            let to = upstream.addr;
-            self.metrics.asked(to);
-            let begun = Instant::now();
-            let asked =
-                upstream::ask(to, question, self.options.timeout, self.options.cache, &self.metrics).await;
-            match asked {
-                Ok(reply) => {
-                    self.metrics.replied(to, reply.rcode, begun.elapsed());
-                    upstream.avoid_until.store(0, Relaxed);
-                    let reply = Arc::new(reply);
-                    if !matches!(reply.rcode, rcode::SERVFAIL | rcode::REFUSED | rcode::NOTIMP) {
-                        return Ok(reply);
-                    }
-                    // Another may know better.
-                    last = Some(reply);
-                }
-                Err(error) => {
-                    tracing::debug!(%to, %error, "upstream resolver");
-                    let until = self.started.elapsed() + self.options.avoid;
-                    upstream.avoid_until.store(until.as_millis() as u64, Relaxed);
-                }
-            }
+    /// Keeps an outcome; a failure does not take the place of an old answer that may still serve.
+    fn remember(&self, key: &Key, outcome: &Outcome) {
+        let failed = outcome.as_ref().map_or(true, |r| r.is_failure());
+        if failed
+            && let Some(Ok(old)) = self.cache.get(key)
+            && !old.is_failure()
+        {
+            old.not_renewed(Instant::now());
+            return;
         }
-        last.ok_or(ForwardError::NoAnswer)
+        self.cache.put(key, outcome.clone());
     }
-}
-
-/// Whether `listener` takes what is sent to `to`.
-fn same_listener(listener: SocketAddr, to: SocketAddr) -> bool {
-    let any = |ip: IpAddr| ip.is_unspecified();
-    listener.port() == to.port()
-        && (listener.ip() == to.ip() || (any(listener.ip()) && to.ip().is_loopback()) || any(to.ip()))
 }
 
 /// A question being asked; gives up its place however it ends.
 struct Lead {
     forwarder: Arc<Forwarder>,
     question: Question,
+    group: Arc<Group>,
 }
 
 impl Lead {
@@ -219,5 +241,6 @@ impl Drop for Lead {
         // Empty unless the task was cut off: then dropping the senders tells the askers.
         drop(self.askers());
         self.forwarder.slots.add_permits(1);
+        self.group.leave();
     }
 }

@@ -23,40 +23,58 @@ mod records;
 
 pub(crate) use entry::{Entry, Kind};
 pub(crate) use lookup::Found;
+pub(crate) use names::arpa_to_ip;
 pub use records::RecordError;
 use records::Records;
 
-/// What the index answers for, fixed when it is made.
-#[derive(Clone, Debug)]
+/// What the index answers for.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IndexOptions {
     /// Zones of cluster names, `cluster.local`; PTR targets are in the first.
     pub zones: Vec<String>,
+    /// Zones under in-addr.arpa and ip6.arpa whose addresses are ours to name.
+    pub reverse: Vec<String>,
+    /// Zones in which a name that is not ours is for the upstreams to say (CoreDNS' `fallthrough`; kubeadm:
+    /// `in-addr.arpa ip6.arpa`). `.` stands for all.
+    pub fallthrough: Vec<String>,
     /// Addresses of `ns.dns.ZONE`: where the cluster's DNS is reached.
     pub ns_addresses: Vec<IpAddr>,
     /// TTL of every answer and of NXDOMAIN and NODATA, seconds (CoreDNS: 5).
     pub ttl: u32,
     /// Names made of addresses, `10-0-0-1.NS.pod.ZONE`.
     pub pods: PodMode,
+    /// The only namespaces with names; empty: all.
+    pub namespaces: Vec<String>,
+    /// A ClusterIP Service without ready endpoints does not exist (CoreDNS' `ignore empty_service`).
+    pub ignore_empty: bool,
 }
 
 impl Default for IndexOptions {
     fn default() -> Self {
+        let arpa = || vec!["in-addr.arpa".to_owned(), "ip6.arpa".to_owned()];
         Self {
             zones: vec![eastwest_model::DEFAULT_ZONE.to_owned()],
+            reverse: arpa(),
+            fallthrough: arpa(),
             ns_addresses: Vec::new(),
             ttl: 5,
             pods: PodMode::Insecure,
+            namespaces: Vec::new(),
+            ignore_empty: false,
         }
     }
 }
 
 /// How `A-B-C-D.NS.pod.ZONE` is answered (CoreDNS' `pods` option).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PodMode {
     /// NXDOMAIN.
     Disabled,
     /// The address in the name, whether or not a pod has it, when the namespace exists. What kubeadm sets up.
+    #[default]
     Insecure,
+    /// The address in the name when a pod of that namespace has it.
+    Verified,
 }
 
 /// An index cannot be made of these options.
@@ -71,19 +89,49 @@ pub enum IndexError {
 /// The names of the cluster.
 #[derive(Debug)]
 pub struct Index {
-    pub(crate) zones: Zones,
     state: ArcSwap<State>,
     /// Writers take turns; readers never wait.
     writer: Mutex<()>,
 }
 
-/// What stays the same over an index's life.
-#[derive(Debug)]
+/// [`IndexOptions`] as look-ups need them.
+#[derive(Debug, Default)]
 pub(crate) struct Zones {
     pub(crate) names: Vec<Name>,
+    reverse: Vec<Name>,
+    fallthrough: Vec<Name>,
     pub(crate) ttl: u32,
-    pub(crate) pods: PodMode,
-    pub(crate) ns_addresses: Vec<IpAddr>,
+    pods: PodMode,
+    ns_addresses: Vec<IpAddr>,
+    /// Labels in wire form; empty: all namespaces.
+    namespaces: BTreeSet<Box<[u8]>>,
+    ignore_empty: bool,
+}
+
+impl Zones {
+    fn new(options: &IndexOptions) -> Result<Self, IndexError> {
+        let parse = |names: &[String], root: bool| {
+            let one = |z: &String| {
+                let name = Name::parse(z).filter(|n| root || n.count() > 0);
+                name.ok_or_else(|| IndexError::Zone(z.clone()))
+            };
+            names.iter().map(one).collect::<Result<Vec<_>, _>>()
+        };
+        let names = parse(&options.zones, false)?;
+        if names.is_empty() {
+            return Err(IndexError::NoZone);
+        }
+        Ok(Self {
+            names,
+            reverse: parse(&options.reverse, true)?,
+            fallthrough: parse(&options.fallthrough, true)?,
+            ttl: options.ttl,
+            pods: options.pods,
+            ns_addresses: options.ns_addresses.clone(),
+            namespaces: options.namespaces.iter().filter_map(|n| label(n)).collect(),
+            ignore_empty: options.ignore_empty,
+        })
+    }
 }
 
 /// One moment of the index.
@@ -95,6 +143,10 @@ pub(crate) struct State {
     reverse: Map<IpAddr, Owners>,
     /// By label in wire form.
     namespaces: Map<Box<[u8]>, Namespace>,
+    /// Which pod has an address.
+    pods: Map<IpAddr, Arc<Pod>>,
+    pod_addresses: Map<Arc<Pod>, Arc<[IpAddr]>>,
+    pub(crate) zones: Arc<Zones>,
     pub(crate) records: Records,
     /// Unix seconds of the last change, as CoreDNS' SOA has it.
     pub(crate) serial: u32,
@@ -105,6 +157,20 @@ pub(crate) struct State {
 struct Namespace {
     declared: bool,
     services: u32,
+}
+
+/// A pod's namespace and name as labels in wire form.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Pod {
+    namespace: Box<[u8]>,
+    name: Box<str>,
+}
+
+impl State {
+    /// The namespace, as a label in wire form, of the pod with address `ip`.
+    pub(crate) fn pod_namespace(&self, ip: IpAddr) -> Option<&[u8]> {
+        self.pods.get(&ip).map(|p| &*p.namespace)
+    }
 }
 
 /// Keys in [`State::services`]; nearly always one.
@@ -147,20 +213,22 @@ impl Index {
     /// # Errors
     /// A zone that is no DNS name, or none at all.
     pub fn new(options: IndexOptions) -> Result<Self, IndexError> {
-        let names = options
-            .zones
-            .iter()
-            .map(|z| Name::parse(z).filter(|n| n.count() > 0).ok_or_else(|| IndexError::Zone(z.clone())))
-            .collect::<Result<Vec<_>, _>>()?;
-        if names.is_empty() {
-            return Err(IndexError::NoZone);
-        }
-        let IndexOptions { ttl, pods, ns_addresses, .. } = options;
+        let zones = Arc::new(Zones::new(&options)?);
         Ok(Self {
-            zones: Zones { names, ttl, pods, ns_addresses },
-            state: ArcSwap::from_pointee(State { serial: now(), ..State::default() }),
+            state: ArcSwap::from_pointee(State { serial: now(), zones, ..State::default() }),
             writer: Mutex::new(()),
         })
+    }
+
+    /// Answers by other options from now on; what is known stays. DnsRecords are judged by the zones of the moment they
+    /// come in.
+    ///
+    /// # Errors
+    /// As [`Index::new`]; nothing has changed then.
+    pub fn configure(&self, options: &IndexOptions) -> Result<(), IndexError> {
+        let zones = Arc::new(Zones::new(options)?);
+        self.update(|u| u.state.zones = zones);
+        Ok(())
     }
 
     /// Puts `service` in place of what `key` had; `None` removes it. Costs O(the Service's own size).
@@ -169,9 +237,9 @@ impl Index {
     }
 
     /// Several changes that readers see as one.
-    pub fn update<R>(&self, change: impl FnOnce(&mut Update<'_>) -> R) -> R {
+    pub fn update<R>(&self, change: impl FnOnce(&mut Update) -> R) -> R {
         let _turn = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut update = Update { state: State::clone(&self.state.load()), zones: &self.zones };
+        let mut update = Update { state: State::clone(&self.state.load()) };
         let result = change(&mut update);
         update.state.serial = now().max(update.state.serial);
         self.state.store(Arc::new(update.state));
@@ -231,12 +299,11 @@ impl Index {
 
 /// A change in the making; nobody sees it before [`Index::update`] returns.
 #[derive(Debug)]
-pub struct Update<'a> {
+pub struct Update {
     state: State,
-    zones: &'a Zones,
 }
 
-impl Update<'_> {
+impl Update {
     /// As [`Index::apply`].
     pub fn apply(&mut self, key: &ServiceKey, service: Option<&CompiledService>) {
         let Some(id) = service_id(key) else {
@@ -285,6 +352,33 @@ impl Update<'_> {
         }
     }
 
+    /// Says which addresses a pod has; none when it is gone.
+    pub fn apply_pod(&mut self, namespace: &str, name: &str, addresses: &[IpAddr]) {
+        let Some(namespace) = label(namespace) else { return };
+        let pod = Arc::new(Pod { namespace, name: name.into() });
+        if let Some(old) = self.state.pod_addresses.remove(&*pod) {
+            for ip in old.iter() {
+                // An address may have gone to another pod in between.
+                if self.state.pods.get(ip).is_some_and(|p| **p == *pod) {
+                    self.state.pods.remove(ip);
+                }
+            }
+        }
+        if addresses.is_empty() {
+            return;
+        }
+        for ip in addresses {
+            self.state.pods.insert(*ip, pod.clone());
+        }
+        self.state.pod_addresses.insert(pod, addresses.into());
+    }
+
+    /// Forgets all pods.
+    pub fn clear_pods(&mut self) {
+        self.state.pods = Map::default();
+        self.state.pod_addresses = Map::default();
+    }
+
     /// As [`Index::set_records`].
     pub fn set_records<'a>(
         &mut self,
@@ -311,7 +405,8 @@ impl Update<'_> {
         name: &str,
         record: Option<&DnsRecord>,
     ) -> Result<(), RecordError> {
-        self.state.records.apply(self.zones, &format!("{namespace}/{name}"), record)
+        let zones = self.state.zones.clone();
+        self.state.records.apply(&zones, &format!("{namespace}/{name}"), record)
     }
 
     /// As [`Index::set_synced`].
@@ -332,8 +427,8 @@ impl Update<'_> {
 
     /// Brings the reverse map in line; touches only addresses that one of the two does not have.
     fn reindex(&mut self, id: &Arc<[u8]>, old: Option<&Entry>, new: Option<&Entry>) {
-        let old: Vec<IpAddr> = old.map_or_else(Vec::new, |e| e.addresses().collect());
-        let new: Vec<IpAddr> = new.map_or_else(Vec::new, |e| e.addresses().collect());
+        let old = old.map_or_else(Vec::new, Entry::addresses);
+        let new = new.map_or_else(Vec::new, Entry::addresses);
         for ip in old.iter().filter(|ip| new.binary_search(ip).is_err()) {
             let owners = self.state.reverse.get(ip).map_or(&[][..], Owners::as_slice);
             match Owners::from_keys(owners.iter().filter(|o| *o != id).cloned().collect()) {

@@ -17,23 +17,33 @@
 //! Requests are read and responses written in wire form without an allocation; [`hickory_proto`]'s types are what
 //! others see ([`Index::lookup`]), what joins an alias of ours with an upstream's answer, and the tests' judge.
 
+mod access;
 mod answer;
 mod cache;
+mod corefile;
 mod engine;
 mod forward;
+mod hosts;
 mod index;
 mod map;
 mod metrics;
+mod plan;
 mod resolvconf;
+mod resolver;
+mod rewrite;
 mod server;
+mod template;
 mod upstream;
 mod wire;
 mod writer;
 
+pub use access::Access;
 pub use answer::{Answer, NameError, Next};
-pub use cache::{CacheLimits, ForwardError};
+pub use cache::{CacheLimits, ForwardError, Prefetch, Stale};
+pub use corefile::{Corefile, CorefileError, Environment};
 pub use forward::{ForwardOptions, Forwarder};
 pub use index::{Index, IndexError, IndexOptions, IndexStats, PodMode, RecordError, Update};
 pub use metrics::Metrics;
 pub use resolvconf::{follow_resolv_conf, load_resolv_conf, parse_resolv_conf};
+pub use resolver::Resolver;
 pub use server::{BindError, Server, ServerOptions};

@@ -61,9 +61,16 @@ pub(crate) enum Plugin {
     Kubernetes,
     Cache,
     Forward,
+    Acl,
+    Any,
+    Chaos,
+    Hosts,
+    Template,
+    Whoami,
 }
 
-const PLUGINS: [&str; 4] = ["", "kubernetes", "cache", "forward"];
+const PLUGINS: [&str; 10] =
+    ["", "kubernetes", "cache", "forward", "acl", "any", "chaos", "hosts", "template", "whoami"];
 
 /// Why a message got no answer.
 #[derive(Clone, Copy, Debug)]
@@ -72,15 +79,19 @@ pub(crate) enum Drop {
     NotAQuery,
     /// A connection over the limit.
     Connections,
-    /// A connection that took too long over one message or over reading its answers.
+    /// A connection that was silent, or took too long over one message or over reading its answers.
     Slow,
     /// More queries wait for upstreams than allowed.
     Pending,
     /// The answer could not be sent.
     Send,
+    /// A client that is not served, more often than it is told so.
+    Refused,
+    /// By a rule of `acl`.
+    Acl,
 }
 
-const DROPS: [&str; 5] = ["not_a_query", "connections", "slow", "pending", "send"];
+const DROPS: [&str; 7] = ["not_a_query", "connections", "slow", "pending", "send", "refused", "acl"];
 
 #[derive(Debug)]
 struct Histogram<const N: usize> {
@@ -190,6 +201,7 @@ struct Upstream {
     responses: BTreeMap<String, u64>,
     durations: BTreeMap<String, HistogramTotal>,
     mismatches: u64,
+    probes_failed: u64,
 }
 
 /// All DNS metrics of a process. Give it to each [`crate::Server`] and [`crate::Forwarder`], and register it once.
@@ -198,6 +210,8 @@ pub struct Metrics {
     workers: Mutex<Vec<Arc<Counters>>>,
     upstreams: Mutex<BTreeMap<SocketAddr, Upstream>>,
     pub(crate) rejected: AtomicU64,
+    /// Answers given past their end.
+    pub(crate) cache_stale: AtomicU64,
     /// Entries by `success` and `denial`.
     pub(crate) cache_entries: [AtomicU64; 2],
     pub(crate) cache_evictions: [AtomicU64; 2],
@@ -216,10 +230,11 @@ impl Metrics {
 
     pub(crate) fn worker(&self, addr: SocketAddr, transport: Transport) -> Arc<Counters> {
         let counters = Arc::new(Counters {
-            server: format!("dns://{addr}"),
+            server: format!("{}://{addr}", if transport == Transport::Tls { "tls" } else { "dns" }),
             proto: match transport {
                 Transport::Udp => "udp",
                 Transport::Tcp => "tcp",
+                Transport::Tls => "tcp-tls",
             },
             family: if addr.is_ipv4() { "1" } else { "2" },
             requests: std::array::from_fn(|_| 0.into()),
@@ -252,6 +267,11 @@ impl Metrics {
             histogram.add_to(u.durations.entry(code.clone()).or_default());
             *u.responses.entry(code).or_default() += 1;
         });
+    }
+
+    /// A probe of an upstream that had failed.
+    pub(crate) fn probed(&self, to: SocketAddr, healthy: bool) {
+        self.upstream(to, |u| u.probes_failed += u64::from(!healthy));
     }
 
     /// A datagram from an upstream that answers something else than was asked.
@@ -443,16 +463,26 @@ impl DnsCollector {
         asked.encode(e, "coredns_cache_requests", "The count of cache requests.", counter)?;
         hits.encode(e, "coredns_cache_hits", "The count of cache hits.", counter)?;
         misses.encode(e, "coredns_cache_misses", "The count of cache misses.", counter)?;
+        let mut stale = Sums::default();
+        stale.add(labels(first, None), self.0.cache_stale.load(Relaxed));
+        stale.encode(
+            e,
+            "coredns_cache_served_stale",
+            "The number of requests served from stale cache entries.",
+            counter,
+        )?;
         evictions.encode(e, "coredns_cache_evictions", "The count of cache evictions.", counter)
     }
 
     fn forward(&self, e: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
         let (mut asked, mut answered, mut mismatches) = (Sums::default(), Sums::default(), Sums::default());
+        let mut unhealthy = Sums::default();
         let mut durations = BTreeMap::<Labels, HistogramTotal>::new();
         for (to, u) in &*self.0.upstreams.lock().unwrap_or_else(PoisonError::into_inner) {
             let to = to.to_string();
             asked.add(vec![("to", to.clone())], u.requests);
             mismatches.add(vec![("to", to.clone())], u.mismatches);
+            unhealthy.add(vec![("proxy_name", "forward".to_owned()), ("to", to.clone())], u.probes_failed);
             for (code, n) in &u.responses {
                 answered.add(vec![("to", to.clone()), ("rcode", code.clone())], *n);
             }
@@ -476,6 +506,12 @@ impl DnsCollector {
             "coredns_proxy_request_duration_seconds",
             "Histogram of the time each request took.",
             &durations,
+        )?;
+        unhealthy.encode(
+            e,
+            "coredns_proxy_healthcheck_failures",
+            "Counter of the number of failed healthchecks.",
+            counter,
         )?;
         let mut rejected = Sums::default();
         rejected.add(Labels::new(), self.0.rejected.load(Relaxed));

@@ -1,7 +1,7 @@
 //! Sockets: each address is bound by itself, so that a reply leaves from where the question went.
 //!
-//! UDP and TCP framing are written here and not taken from hickory-server: that one spawns a task and boxes a future
-//! for each datagram, answers one query at a time on a connection, and has no bound on connections.
+//! Connections are served by hickory-server, behind our own door ([`stream`]); datagrams by ourselves, as hickory-server
+//! spawns a task and boxes a future for each.
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,12 +14,13 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::Resolver;
 use crate::engine::{Engine, Worker};
 use crate::metrics::Metrics;
 use crate::writer::{Limits, Transport};
-use crate::{Forwarder, Index};
 
-mod tcp;
+mod handler;
+mod stream;
 mod udp;
 
 /// Bounds of a [`Server`].
@@ -35,10 +36,8 @@ pub struct ServerOptions {
     pub connections: usize,
     /// TCP connections of one client address.
     pub connections_per_client: usize,
-    /// A TCP connection without queries is closed after this.
+    /// A connection is closed when in this time neither a whole query has come in nor an answer been taken.
     pub idle: Duration,
-    /// A query must have arrived, and an answer been taken, in this time.
-    pub message: Duration,
     /// When stopping, queries that wait for upstreams get this long.
     pub drain: Duration,
 }
@@ -52,7 +51,6 @@ impl Default for ServerOptions {
             connections: 1024,
             connections_per_client: 128,
             idle: Duration::from_secs(10),
-            message: Duration::from_secs(5),
             drain: Duration::from_secs(1),
         }
     }
@@ -89,7 +87,7 @@ struct Shared {
     options: ServerOptions,
     metrics: Arc<Metrics>,
     pending: Arc<Semaphore>,
-    connections: tcp::Connections,
+    connections: stream::Connections,
     /// Answers being made; waited for when stopping.
     tasks: TaskTracker,
 }
@@ -103,23 +101,21 @@ impl Server {
     /// The first address that cannot be bound, and why.
     pub fn bind(
         addresses: &[SocketAddr],
-        index: Arc<Index>,
-        forwarder: Arc<Forwarder>,
-        metrics: Arc<Metrics>,
+        resolver: Arc<Resolver>,
         options: ServerOptions,
     ) -> Result<Self, BindError> {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         let workers = if options.workers == 0 { cores() } else { options.workers };
         let listeners =
             addresses.iter().map(|a| Listener::bind(*a, workers)).collect::<Result<Vec<_>, _>>()?;
-        forwarder.set_own(listeners.iter().map(|l| l.addr).collect());
+        resolver.forwarder.add_own(listeners.iter().map(|l| l.addr));
         let limits = Limits { udp: options.udp_payload.clamp(512, 4096) };
         let shared = Arc::new(Shared {
-            engine: Arc::new(Engine { index, forwarder, limits }),
+            metrics: resolver.metrics.clone(),
+            engine: Arc::new(Engine { resolver, limits, idle: (options.idle.as_millis() / 100) as u16 }),
             pending: Arc::new(Semaphore::new(options.pending.min(Semaphore::MAX_PERMITS))),
-            connections: tcp::Connections::default(),
+            connections: stream::Connections::default(),
             tasks: TaskTracker::new(),
-            metrics,
             options,
         });
         Ok(Self { listeners, shared })
@@ -140,7 +136,7 @@ impl Server {
                 let worker = shared.worker(addr, Transport::Udp);
                 loops.spawn(udp::serve(socket, worker, shared.clone(), stop.clone()));
             }
-            loops.spawn(tcp::accept(tcp, addr, shared.clone(), stop.clone()));
+            loops.spawn(stream::accept(tcp, addr, None, shared.clone(), stop.clone()));
         }
         loops.close();
         stop.cancelled().await;

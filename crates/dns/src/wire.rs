@@ -12,6 +12,8 @@ pub(crate) mod rtype {
     pub(crate) const AAAA: u16 = 28;
     pub(crate) const SRV: u16 = 33;
     pub(crate) const OPT: u16 = 41;
+    pub(crate) const HINFO: u16 = 13;
+    pub(crate) const ANY: u16 = 255;
     pub(crate) const IXFR: u16 = 251;
     pub(crate) const AXFR: u16 = 252;
 }
@@ -31,6 +33,7 @@ pub(crate) const HEADER: usize = 12;
 /// A name with its length octets and the root, at most (RFC 1035 §2.3.4).
 pub(crate) const NAME_MAX: usize = 255;
 pub(crate) const CLASS_IN: u16 = 1;
+pub(crate) const CLASS_CH: u16 = 3;
 
 pub(crate) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_be_bytes([*bytes.get(at)?, *bytes.get(at + 1)?]))
@@ -41,7 +44,7 @@ pub(crate) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
 }
 
 /// An uncompressed name in lower case, with the places of its labels.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Name {
     wire: [u8; NAME_MAX],
     len: u8,
@@ -83,6 +86,10 @@ impl Name {
             name.labels[usize::from(name.count)] = from as u8;
             name.count += 1;
         }
+    }
+
+    pub(crate) const fn root() -> Self {
+        Self { wire: [0; NAME_MAX], len: 1, labels: [0; 128], count: 0 }
     }
 
     /// From presentation form, without escapes; a final dot may be left out.
@@ -176,6 +183,109 @@ pub(crate) struct Edns {
     pub(crate) version: u8,
     /// DNSSEC OK (RFC 3225).
     pub(crate) dnssec_ok: bool,
+    pub(crate) cookie: Cookie,
+    /// The server's name is asked for (RFC 5001).
+    pub(crate) nsid: bool,
+    /// The time a connection may be idle is asked for (RFC 7828).
+    pub(crate) keepalive: bool,
+    /// The answer is to be padded when it travels encrypted (RFC 7830).
+    pub(crate) padding: bool,
+    /// The options of our own OPT.
+    pub(crate) reply: Options,
+}
+
+/// A query's COOKIE option (RFC 7873 §4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cookie {
+    None,
+    /// Of a length that no cookie has.
+    Malformed,
+    Client([u8; 8]),
+    /// The client's and a server's of 16 octets.
+    Both([u8; 8], [u8; 16]),
+}
+
+impl Cookie {
+    fn read(data: &[u8]) -> Self {
+        let client = data.first_chunk::<8>();
+        match (client, data.len()) {
+            (Some(c), 8) => Self::Client(*c),
+            (Some(c), 24) => data.last_chunk::<16>().map_or(Self::Malformed, |s| Self::Both(*c, *s)),
+            // Another server's idea of a cookie.
+            (Some(c), 16..=40) => Self::Client(*c),
+            _ => Self::Malformed,
+        }
+    }
+}
+
+/// EDNS options in wire form; few, so that no allocation is needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Options {
+    bytes: [u8; Self::MAX],
+    len: u8,
+}
+
+impl Options {
+    const MAX: usize = 120;
+    pub(crate) const NONE: Self = Self { bytes: [0; Self::MAX], len: 0 };
+
+    pub(crate) fn as_slice(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
+
+    /// Adds an option; one that does not fit is left out.
+    pub(crate) fn push(&mut self, code: u16, data: &[&[u8]]) {
+        let length: usize = data.iter().map(|d| d.len()).sum();
+        let start = usize::from(self.len);
+        if start + 4 + length > Self::MAX {
+            return;
+        }
+        let header = [code.to_be_bytes(), (length as u16).to_be_bytes()];
+        let mut at = start;
+        for part in header.iter().map(|h| &h[..]).chain(data.iter().copied()) {
+            self.bytes[at..at + part.len()].copy_from_slice(part);
+            at += part.len();
+        }
+        self.len = at as u8;
+    }
+}
+
+/// EDNS option codes (IANA).
+pub(crate) mod option {
+    pub(crate) const NSID: u16 = 3;
+    pub(crate) const COOKIE: u16 = 10;
+    pub(crate) const KEEPALIVE: u16 = 11;
+    pub(crate) const PADDING: u16 = 12;
+}
+
+impl Edns {
+    /// Options that are not known are passed over (RFC 6891 §6.1.2). `None`: they run past their end.
+    fn read(record: &Record, mut data: &[u8]) -> Option<Self> {
+        let mut edns = Self {
+            payload: record.class.max(512),
+            version: (record.ttl >> 16) as u8,
+            dnssec_ok: record.ttl & 0x8000 != 0,
+            cookie: Cookie::None,
+            nsid: false,
+            keepalive: false,
+            padding: false,
+            reply: Options::NONE,
+        };
+        while !data.is_empty() {
+            let (code, length) = (u16_at(data, 0)?, usize::from(u16_at(data, 2)?));
+            let value = data.get(4..4 + length)?;
+            match code {
+                option::NSID => edns.nsid = true,
+                // Only the first counts (RFC 7873 §5.2).
+                option::COOKIE if edns.cookie == Cookie::None => edns.cookie = Cookie::read(value),
+                option::KEEPALIVE => edns.keepalive = true,
+                option::PADDING => edns.padding = true,
+                _ => {}
+            }
+            data = &data[4 + length..];
+        }
+        Some(edns)
+    }
 }
 
 /// A well-formed query.
@@ -199,6 +309,8 @@ pub(crate) enum Request {
     Query(Query),
     /// Answer with this code and the header alone.
     Error(u16),
+    /// No question, but a cookie: one is asked for (RFC 7873 §5.4).
+    Probe(Edns),
     /// Too short for a header, or itself a response: anything sent back could start a loop.
     Silence,
 }
@@ -211,10 +323,23 @@ impl Request {
         if bytes[2] >> 3 & 15 != 0 {
             return Self::Error(rcode::NOTIMP);
         }
+        if let Some(edns) = Self::probe(bytes) {
+            return Self::Probe(edns);
+        }
         match Self::query(bytes) {
             Some(query) => Self::Query(query),
             None => Self::Error(rcode::FORMERR),
         }
+    }
+
+    fn probe(bytes: &[u8]) -> Option<Edns> {
+        if bytes[4..10] != [0; 6] || u16_at(bytes, 10)? != 1 {
+            return None;
+        }
+        let record = Record::read(bytes, HEADER)?;
+        let opt = record.rtype == rtype::OPT && bytes[record.start] == 0;
+        let edns = Edns::read(&record, bytes.get(record.data..record.end)?)?;
+        (opt && !matches!(edns.cookie, Cookie::None | Cookie::Malformed)).then_some(edns)
     }
 
     fn query(bytes: &[u8]) -> Option<Query> {
@@ -242,11 +367,7 @@ impl Request {
                 if query.edns.is_some() || bytes[record.start] != 0 {
                     return None;
                 }
-                query.edns = Some(Edns {
-                    payload: record.class.max(512),
-                    version: (record.ttl >> 16) as u8,
-                    dnssec_ok: record.ttl & 0x8000 != 0,
-                });
+                query.edns = Some(Edns::read(&record, bytes.get(record.data..record.end)?)?);
             }
         }
         Some(query)

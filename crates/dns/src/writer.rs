@@ -1,13 +1,14 @@
 //! Builds a response straight into a reused buffer: header and question from the request, then records with name
 //! compression, then OPT. What does not fit is left out and TC set (RFC 2181 §9).
 
-use crate::wire::{self, HEADER, NAME_MAX, Query, rcode};
+use crate::wire::{self, Edns, HEADER, NAME_MAX, Query};
 
 /// How a response travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Transport {
     Udp,
     Tcp,
+    Tls,
 }
 
 /// Sizes of UDP payloads, bytes.
@@ -64,6 +65,11 @@ const NAMES: usize = 128;
 /// OPT without options.
 const OPT_LEN: usize = 11;
 
+/// Room that the response to `query` needs for OPT.
+pub(crate) fn opt_len(query: &Query) -> usize {
+    query.edns.map_or(0, |e| OPT_LEN + e.reply.as_slice().len())
+}
+
 pub(crate) struct Writer<'b> {
     buf: &'b mut Vec<u8>,
     names: &'b mut Vec<(u32, u16)>,
@@ -94,7 +100,7 @@ impl<'b> Writer<'b> {
         buf.extend_from_slice(&request[HEADER..query.question_end]);
         scratch.names.clear();
         let limit = udp_limit(query, transport, limits);
-        let reserve = if query.edns.is_some() { OPT_LEN } else { 0 };
+        let reserve = opt_len(query);
         Self {
             buf,
             names: &mut scratch.names,
@@ -162,6 +168,15 @@ impl<'b> Writer<'b> {
         }
         self.counts[section as usize] += 1;
         true
+    }
+
+    /// Adds a TXT record of class CH at the question's name.
+    pub(crate) fn chaos(&mut self, strings: &[u8]) {
+        let start = self.buf.len();
+        self.record(Section::Answer, Owner::Question, wire::rtype::TXT, 0, Data::Raw(strings));
+        if let Some(class) = self.buf.get_mut(start + 4..start + 6) {
+            class.copy_from_slice(&wire::CLASS_CH.to_be_bytes());
+        }
     }
 
     /// Writes an uncompressed lower-case name, compressed.
@@ -247,39 +262,74 @@ impl<'b> Writer<'b> {
         for (i, n) in counts.iter().enumerate() {
             buf[6 + 2 * i..8 + 2 * i].copy_from_slice(&n.to_be_bytes());
         }
-        opt(buf, query, code, advertise, error);
+        opt(buf, query.edns, code, advertise, error);
     }
 }
 
 /// The largest response to `query`, bytes.
 pub(crate) fn udp_limit(query: &Query, transport: Transport, limits: Limits) -> usize {
     match transport {
-        Transport::Tcp => usize::from(u16::MAX),
+        Transport::Tcp | Transport::Tls => usize::from(u16::MAX),
         Transport::Udp => usize::from(query.edns.map_or(512, |e| e.payload.min(limits.udp).max(512))),
     }
 }
 
 /// Appends OPT when the query had one, and counts it.
-pub(crate) fn opt(buf: &mut Vec<u8>, query: &Query, code: u16, advertise: u16, error: Option<(u16, &str)>) {
-    let Some(edns) = query.edns else { return };
+pub(crate) fn opt(
+    buf: &mut Vec<u8>,
+    edns: Option<Edns>,
+    code: u16,
+    advertise: u16,
+    error: Option<(u16, &str)>,
+) {
+    let Some(edns) = edns else { return };
     let additional = wire::u16_at(buf, 10).unwrap_or(0) + 1;
     buf[10..12].copy_from_slice(&additional.to_be_bytes());
     buf.extend_from_slice(&[0, 0, wire::rtype::OPT as u8]);
     buf.extend_from_slice(&advertise.to_be_bytes());
     buf.extend_from_slice(&[(code >> 4) as u8, 0, if edns.dnssec_ok { 0x80 } else { 0 }, 0]);
-    match error {
-        // An error has no records, so its option always fits.
-        Some((info, text)) => {
-            let text = &text.as_bytes()[..text.len().min(200)];
-            let length = text.len() as u16 + 2;
-            buf.extend_from_slice(&(length + 4).to_be_bytes());
-            buf.extend_from_slice(&[0, 15]);
-            buf.extend_from_slice(&length.to_be_bytes());
-            buf.extend_from_slice(&info.to_be_bytes());
-            buf.extend_from_slice(text);
-        }
-        None => buf.extend_from_slice(&[0, 0]),
+    let options = edns.reply.as_slice();
+    // An error has no records, so its option always fits.
+    let text = error.map(|(info, text)| (info, &text.as_bytes()[..text.len().min(200)]));
+    let length = options.len() + text.map_or(0, |(_, t)| t.len() + 6);
+    buf.extend_from_slice(&(length as u16).to_be_bytes());
+    buf.extend_from_slice(options);
+    if let Some((info, text)) = text {
+        buf.extend_from_slice(&[0, 15]);
+        buf.extend_from_slice(&(text.len() as u16 + 2).to_be_bytes());
+        buf.extend_from_slice(&info.to_be_bytes());
+        buf.extend_from_slice(text);
     }
+}
+
+/// Fills up a response whose last record is our OPT to a multiple of `block` (RFC 7830, RFC 8467).
+pub(crate) fn pad(buf: &mut Vec<u8>, block: usize) {
+    const OPTION: usize = 4;
+    let Some(length_at) = opt_length(buf) else { return };
+    let padding = (buf.len() + OPTION).next_multiple_of(block) - buf.len() - OPTION;
+    let length = buf.len() - length_at - 2 + OPTION + padding;
+    if buf.len() + OPTION + padding > usize::from(u16::MAX) {
+        return;
+    }
+    buf[length_at..length_at + 2].copy_from_slice(&(length as u16).to_be_bytes());
+    buf.extend_from_slice(&[0, 12]);
+    buf.extend_from_slice(&(padding as u16).to_be_bytes());
+    buf.resize(buf.len() + padding, 0);
+}
+
+/// Where the length of the OPT record stands that ends the message.
+fn opt_length(buf: &[u8]) -> Option<usize> {
+    let (_, mut pos) = wire::Name::read(buf, HEADER)?;
+    pos += 4;
+    let records: usize = [6, 8, 10].iter().filter_map(|at| wire::u16_at(buf, *at)).map(usize::from).sum();
+    let mut last = None;
+    for _ in 0..records {
+        let record = wire::Record::read(buf, pos)?;
+        pos = record.end;
+        last = Some(record);
+    }
+    let last = last.filter(|r| r.rtype == wire::rtype::OPT && r.end == buf.len())?;
+    Some(last.data - 2)
 }
 
 /// A header alone, for requests whose question cannot be read or is not ours to look at.
@@ -321,6 +371,5 @@ pub(crate) fn error_reply(
     code: u16,
     error: Option<(u16, &str)>,
 ) {
-    debug_assert!(code != rcode::NOERROR);
     Writer::new(buf, scratch, request, query, Transport::Tcp, limits).finish(code, error);
 }

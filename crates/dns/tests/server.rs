@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use eastwest_compile::{CompiledService, DnsEndpoint, DnsPort, DnsService, ServiceKey};
-use eastwest_dns::{ForwardOptions, Forwarder, Index, IndexOptions, Metrics, Server, ServerOptions};
+use eastwest_dns::{
+    ForwardOptions, Forwarder, Index, IndexOptions, Metrics, Resolver, Server, ServerOptions,
+};
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::rdata::{A, SOA};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
@@ -41,6 +43,7 @@ async fn start(forward: ForwardOptions, options: ServerOptions, upstreams: Vec<S
         DnsService::ClusterIp {
             ips: vec!["10.96.0.1".parse().unwrap(), "fd00:10:96::1".parse().unwrap()],
             ports: Vec::new(),
+            endpoints: Vec::new(),
         },
     );
     let ports: Arc<[DnsPort]> = Vec::new().into();
@@ -55,7 +58,10 @@ async fn start(forward: ForwardOptions, options: ServerOptions, upstreams: Vec<S
     let metrics = Metrics::new();
     let forwarder = Forwarder::new(forward, metrics.clone());
     let listen = ["127.0.0.1:0".parse().unwrap(), "[::1]:0".parse().unwrap()];
-    let server = Server::bind(&listen, index.clone(), forwarder.clone(), metrics.clone(), options).unwrap();
+    let server = {
+        let resolver = Resolver::new(index.clone(), forwarder.clone(), metrics.clone());
+        Server::bind(&listen, resolver, options).unwrap()
+    };
     let (addr, v6) = (server.addresses()[0], server.addresses()[1]);
     forwarder.set_upstreams(upstreams);
     let stop = CancellationToken::new();
@@ -171,10 +177,15 @@ fn reply_to(query: &Message, address: [u8; 4]) -> Message {
 }
 
 async fn upstream(manner: Manner, address: [u8; 4]) -> Upstream {
-    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let (socket, listener) = loop {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        // Somebody's connection may have that port.
+        if let Ok(listener) = TcpListener::bind(socket.local_addr().unwrap()).await {
+            break (socket, listener);
+        }
+    };
     let addr = socket.local_addr().unwrap();
     let asked = Arc::new(AtomicUsize::new(0));
-    let listener = TcpListener::bind(addr).await.unwrap();
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             let query = recv_tcp(&mut stream).await.unwrap();
@@ -414,7 +425,6 @@ async fn tcp_bounds() {
         connections: 4,
         connections_per_client: 3,
         idle: Duration::from_millis(300),
-        message: Duration::from_millis(200),
         ..ServerOptions::default()
     };
     let server = start(quick(), options, Vec::new()).await;
@@ -491,7 +501,8 @@ async fn an_address_in_use_is_named() {
     let metrics = Metrics::new();
     let index = Arc::new(Index::new(IndexOptions::default()).unwrap());
     let forwarder = Forwarder::new(ForwardOptions::default(), metrics.clone());
-    let error = Server::bind(&[addr], index, forwarder, metrics, ServerOptions::default()).unwrap_err();
+    let error = Server::bind(&[addr], Resolver::new(index, forwarder, metrics), ServerOptions::default())
+        .unwrap_err();
     assert!(error.to_string().starts_with(&format!("cannot listen on {addr}/udp: ")), "{error}");
 }
 

@@ -13,7 +13,9 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use eastwest_compile::{CompiledService, DnsEndpoint, DnsPort, DnsService, ServiceKey};
-use eastwest_dns::{ForwardOptions, Forwarder, Index, IndexOptions, Metrics, Server, ServerOptions};
+use eastwest_dns::{
+    ForwardOptions, Forwarder, Index, IndexOptions, Metrics, Resolver, Server, ServerOptions,
+};
 use eastwest_model::Protocol;
 use tokio_util::sync::CancellationToken;
 
@@ -59,7 +61,7 @@ fn fill(index: &Index, args: &Args) {
     index.update(|u| {
         for i in 0..args.services {
             let ips = vec![address(0x0a60_0000, i + 1)];
-            let dns = DnsService::ClusterIp { ips, ports: vec![port("http", 80)] };
+            let dns = DnsService::ClusterIp { ips, ports: vec![port("http", 80)], endpoints: vec![] };
             let s = service(format!("svc-{i}"), dns);
             u.apply(&s.key, Some(&s));
         }
@@ -104,8 +106,10 @@ async fn main() -> anyhow::Result<()> {
     fill(&index, &args);
     let filled = begun.elapsed();
     println!("{:?} in {filled:?}, {} KiB", index.stats(), resident().saturating_sub(before));
-    let one =
-        service("svc-0".into(), DnsService::ClusterIp { ips: vec![[10, 96, 0, 1].into()], ports: vec![] });
+    let one = service(
+        "svc-0".into(),
+        DnsService::ClusterIp { ips: vec![[10, 96, 0, 1].into()], ports: vec![], endpoints: vec![] },
+    );
     let begun = Instant::now();
     for _ in 0..1000 {
         index.apply(&one.key, Some(&one));
@@ -131,7 +135,7 @@ async fn main() -> anyhow::Result<()> {
         });
     }
     let options = ServerOptions { workers: args.workers, ..ServerOptions::default() };
-    let server = Server::bind(&args.listen, index, forwarder, metrics, options)?;
+    let server = Server::bind(&args.listen, Resolver::new(index, forwarder, metrics), options)?;
     println!("serving on {:?}", server.addresses());
     server.run(stop).await;
     Ok(())

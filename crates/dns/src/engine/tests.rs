@@ -10,10 +10,13 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::index::tests::port;
-use crate::{ForwardOptions, IndexOptions, Metrics};
+use crate::{ForwardOptions, Forwarder, IndexOptions, Metrics};
+use hickory_proto::op::ResponseCode;
 
 const WEB: &str = "web.default.svc.cluster.local.";
 const MANY: &str = "many.default.svc.cluster.local.";
+
+const CLIENT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 40_000);
 
 fn worker(transport: Transport) -> Worker {
     let index = Index::new(IndexOptions::default()).unwrap();
@@ -24,7 +27,14 @@ fn worker(transport: Transport) -> Worker {
         ports: http.clone(),
     });
     for (name, dns) in [
-        ("web", DnsService::ClusterIp { ips: vec!["10.96.0.1".parse().unwrap()], ports: http.to_vec() }),
+        (
+            "web",
+            DnsService::ClusterIp {
+                ips: vec!["10.96.0.1".parse().unwrap()],
+                ports: http.to_vec(),
+                endpoints: Vec::new(),
+            },
+        ),
         ("many", DnsService::Headless { endpoints: endpoints.collect() }),
     ] {
         let key = ServiceKey::new("default", name);
@@ -33,9 +43,13 @@ fn worker(transport: Transport) -> Worker {
     index.set_synced(true);
     let metrics = Metrics::new();
     let engine = Engine {
-        index: Arc::new(index),
-        forwarder: Forwarder::new(ForwardOptions::default(), metrics.clone()),
+        resolver: Resolver::new(
+            Arc::new(index),
+            Forwarder::new(ForwardOptions::default(), metrics.clone()),
+            metrics.clone(),
+        ),
         limits: Limits { udp: 1232 },
+        idle: 100,
     };
     let counters = metrics.worker("127.0.0.1:53".parse().unwrap(), transport);
     Worker::new(Arc::new(engine), transport, counters)
@@ -58,7 +72,7 @@ fn with_edns(mut message: Message, payload: u16, version: u8, dnssec_ok: bool) -
 /// The response's bytes; `None`: silence.
 fn ask(worker: &mut Worker, request: &[u8]) -> Option<Vec<u8>> {
     let mut out = Vec::new();
-    match worker.handle(request, &mut out) {
+    match worker.handle(request, CLIENT, &mut out) {
         Verdict::Reply => Some(out),
         Verdict::Silence => None,
         Verdict::Pending(pending) => Some(pending.refuse()),
@@ -196,7 +210,7 @@ fn without_upstreams_the_asker_is_told_why() {
     let mut udp = worker(Transport::Udp);
     let request = with_edns(query("example.test.", RecordType::A), 1232, 0, false).to_vec().unwrap();
     let mut out = Vec::new();
-    let Verdict::Pending(pending) = udp.handle(&request, &mut out) else { panic!("not forwarded") };
+    let Verdict::Pending(pending) = udp.handle(&request, CLIENT, &mut out) else { panic!("not forwarded") };
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let response = runtime.block_on(pending.finish());
     assert_eq!(response[3] & 15, 2);
@@ -219,9 +233,9 @@ fn an_answer_allocates_nothing() {
     ] {
         let request = with_edns(query(name, rtype), 1232, 0, false).to_vec().unwrap();
         // The first fills what is reused.
-        udp.handle(&request, &mut out);
+        udp.handle(&request, CLIENT, &mut out);
         let counted = allocation_counter::measure(|| {
-            udp.handle(&request, &mut out);
+            udp.handle(&request, CLIENT, &mut out);
         });
         assert_eq!(counted.count_total, 0, "{name} {rtype}");
     }

@@ -21,8 +21,9 @@ pub(crate) enum Kind {
     ClusterIp {
         ips: Box<[IpAddr]>,
         ports: Box<[DnsPort]>,
+        endpoints: Endpoints,
     },
-    Headless(Headless),
+    Headless(Endpoints),
     /// The target's wire form.
     External(Box<[u8]>),
     /// An ExternalName that is an address or no name at all: CoreDNS and kube-dns serve nothing for it.
@@ -31,7 +32,7 @@ pub(crate) enum Kind {
 
 /// Endpoints, sorted by address. 12 bytes for one of IPv4.
 #[derive(Debug, Default)]
-pub(crate) struct Headless {
+pub(crate) struct Endpoints {
     v4: Box<[Endpoint<Ipv4Addr>]>,
     v6: Box<[Endpoint<Ipv6Addr>]>,
     /// Sorted, lower case.
@@ -61,10 +62,12 @@ pub(crate) struct Target<'a> {
 impl Entry {
     pub(crate) fn new(key: Arc<[u8]>, dns: &DnsService) -> Self {
         let kind = match dns {
-            DnsService::ClusterIp { ips, ports } => {
-                Kind::ClusterIp { ips: ips.as_slice().into(), ports: ports.as_slice().into() }
-            }
-            DnsService::Headless { endpoints } => Kind::Headless(Headless::new(endpoints)),
+            DnsService::ClusterIp { ips, ports, endpoints } => Kind::ClusterIp {
+                ips: ips.as_slice().into(),
+                ports: ports.as_slice().into(),
+                endpoints: Endpoints::new(endpoints),
+            },
+            DnsService::Headless { endpoints } => Kind::Headless(Endpoints::new(endpoints)),
             DnsService::ExternalName { target } => {
                 let address = target.parse::<IpAddr>().is_ok();
                 match Name::parse(target).filter(|n| n.count() > 0 && !address) {
@@ -77,24 +80,28 @@ impl Entry {
     }
 
     /// Every address that leads back to this Service, sorted, without duplicates.
-    pub(crate) fn addresses(&self) -> Box<dyn Iterator<Item = IpAddr> + '_> {
+    pub(crate) fn addresses(&self) -> Vec<IpAddr> {
+        let (ips, endpoints): (&[IpAddr], _) = match &self.kind {
+            Kind::ClusterIp { ips, endpoints, .. } => (ips, endpoints),
+            Kind::Headless(endpoints) => (&[], endpoints),
+            Kind::External(_) | Kind::Nothing => return Vec::new(),
+        };
+        let mut all: Vec<IpAddr> = endpoints.targets().map(|t| t.addr).chain(ips.iter().copied()).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
+    /// What has names below the Service's.
+    pub(crate) fn endpoints(&self) -> Option<&Endpoints> {
         match &self.kind {
-            Kind::ClusterIp { ips, .. } => {
-                let mut ips = ips.to_vec();
-                ips.sort_unstable();
-                ips.dedup();
-                Box::new(ips.into_iter())
-            }
-            Kind::Headless(h) => {
-                let mut last = None;
-                Box::new(h.targets().map(|t| t.addr).filter(move |ip| last.replace(*ip) != Some(*ip)))
-            }
-            Kind::External(_) | Kind::Nothing => Box::new(std::iter::empty()),
+            Kind::ClusterIp { endpoints, .. } | Kind::Headless(endpoints) => Some(endpoints),
+            Kind::External(_) | Kind::Nothing => None,
         }
     }
 }
 
-impl Headless {
+impl Endpoints {
     fn new(endpoints: &[DnsEndpoint]) -> Self {
         let lower = |h: &Arc<str>| h.to_ascii_lowercase().into_bytes().into_boxed_slice();
         let mut hostnames: Vec<Box<[u8]>> =

@@ -8,7 +8,7 @@ use eastwest_compile::DnsPort;
 
 use super::entry::{Target, dashed_to_ip};
 use super::names::{Joined, PortFilter, arpa_to_ip, below_ports, endpoint_name, rotated, weight};
-use super::{Entry, Index, Kind, PodMode, State};
+use super::{Entry, Index, Kind, PodMode, State, Zones};
 use crate::wire::{Name, rcode, rtype};
 use crate::writer::{Data, Owner, Section, Writer};
 
@@ -56,7 +56,14 @@ struct Ask<'a> {
 
 impl Index {
     /// Answers `name` `qtype` from `state` into `w`, following CNAMEs within our zones.
-    pub(crate) fn resolve(&self, state: &State, name: &Name, qtype: u16, w: &mut Writer<'_>) -> Found {
+    pub(crate) fn resolve(state: &State, name: &Name, qtype: u16, w: &mut Writer<'_>) -> Found {
+        state.zones.resolve(state, name, qtype, w)
+    }
+}
+
+impl Zones {
+    fn resolve(&self, state: &State, name: &Name, qtype: u16, w: &mut Writer<'_>) -> Found {
+        let Some(first) = self.names.first() else { return Found::Outside };
         let mut followed: Option<Box<Name>> = None;
         for _ in 0..CHAIN_MAX {
             let (here, owner) = match &followed {
@@ -64,11 +71,14 @@ impl Index {
                 Some(n) => (&**n, Owner::Name(n.wire())),
             };
             let zone = self.zone_of(here);
-            let ask =
-                Ask { state, name: here, zone: zone.map_or(&self.zones.names[0], |z| z.0), qtype, owner };
+            let ask = Ask { state, name: here, zone: zone.map_or(first, |z| z.0), qtype, owner };
             let found = match zone {
                 Some((_, labels)) => self.find(ask, labels, w),
                 None => self.reverse(ask, w),
+            };
+            let found = match found {
+                Match::NoName if state.synced && self.falls_through(here) => Match::Outside,
+                found => found,
             };
             // A name that may yet turn up is not denied.
             let missing = if state.synced { rcode::NXDOMAIN } else { rcode::SERVFAIL };
@@ -107,8 +117,21 @@ impl Index {
         Found::Done(rcode::NOERROR)
     }
 
+    fn falls_through(&self, name: &Name) -> bool {
+        self.fallthrough.iter().any(|z| name.below(z).is_some())
+    }
+
+    /// Whether the namespace exists as far as names go.
+    fn has_namespace(&self, state: &State, label: &[u8]) -> bool {
+        self.exposes(label) && state.namespaces.contains(label)
+    }
+
+    fn exposes(&self, label: &[u8]) -> bool {
+        self.namespaces.is_empty() || self.namespaces.contains(label)
+    }
+
     fn zone_of(&self, name: &Name) -> Option<(&Name, usize)> {
-        let zones = self.zones.names.iter().filter_map(|z| name.below(z).map(|k| (z, k)));
+        let zones = self.names.iter().filter_map(|z| name.below(z).map(|k| (z, k)));
         zones.min_by_key(|(_, k)| *k)
     }
 
@@ -157,13 +180,7 @@ impl Index {
         for set in sets.iter().filter(|s| s.rtype == qtype) {
             for data in rotated(set.data.len()).filter_map(|i| set.data.get(i)) {
                 wrote = true;
-                if !w.record(
-                    Section::Answer,
-                    owner,
-                    qtype,
-                    set.ttl.unwrap_or(self.zones.ttl),
-                    Data::Raw(data),
-                ) {
+                if !w.record(Section::Answer, owner, qtype, set.ttl.unwrap_or(self.ttl), Data::Raw(data)) {
                     break;
                 }
             }
@@ -173,7 +190,7 @@ impl Index {
         }
         let alias = sets.iter().find(|s| s.rtype == rtype::CNAME);
         if let Some((set, data)) = alias.and_then(|s| s.data.first().map(|d| (s, d))) {
-            let ttl = set.ttl.unwrap_or(self.zones.ttl);
+            let ttl = set.ttl.unwrap_or(self.ttl);
             w.record(Section::Answer, owner, rtype::CNAME, ttl, Data::Raw(data));
             return Name::read(data, 0).map(|(target, _)| Match::Alias(Box::new(target)));
         }
@@ -189,25 +206,27 @@ impl Index {
         match name.label(k - 1) {
             b"svc" => match k {
                 1 => Match::NoData,
-                2 => exists(state.namespaces.contains(name.labels(0, 1))),
+                2 => exists(self.has_namespace(state, name.labels(0, 1))),
                 3..=5 => match state.services.get(name.labels(k - 3, k - 1)) {
-                    Some(entry) => self.service(entry, ask, k - 3, w),
-                    None => Match::NoName,
+                    Some(entry) if self.exposes(name.labels(k - 2, k - 1)) => {
+                        self.service(entry, ask, k - 3, w)
+                    }
+                    _ => Match::NoName,
                 },
                 _ => Match::NoName,
             },
             b"pod" => match k {
                 1 => Match::NoData,
-                _ if self.zones.pods == PodMode::Disabled => Match::NoName,
-                2 => exists(state.namespaces.contains(name.labels(0, 1))),
-                3 if state.namespaces.contains(name.labels(1, 2)) => match dashed_to_ip(name.label(0)) {
-                    Some(ip) => self.addresses(&[ip], ask, w),
-                    None => Match::NoName,
+                _ if self.pods == PodMode::Disabled => Match::NoName,
+                2 => exists(self.has_namespace(state, name.labels(0, 1))),
+                3 => match dashed_to_ip(name.label(0)) {
+                    Some(ip) if self.has_pod(state, ip, name.labels(1, 2)) => self.addresses(&[ip], ask, w),
+                    _ => Match::NoName,
                 },
                 _ => Match::NoName,
             },
             b"dns" if k == 1 => Match::NoData,
-            b"dns" if k == 2 && name.label(0) == b"ns" => self.addresses(&self.zones.ns_addresses, ask, w),
+            b"dns" if k == 2 && name.label(0) == b"ns" => self.addresses(&self.ns_addresses, ask, w),
             b"dns-version" if k == 1 => {
                 if qtype != rtype::TXT {
                     return Match::NoData;
@@ -216,6 +235,14 @@ impl Index {
                 Match::Records
             }
             _ => Match::NoName,
+        }
+    }
+
+    fn has_pod(&self, state: &State, ip: IpAddr, namespace: &[u8]) -> bool {
+        match self.pods {
+            PodMode::Disabled => false,
+            PodMode::Insecure => self.has_namespace(state, namespace),
+            PodMode::Verified => self.exposes(namespace) && state.pod_namespace(ip) == Some(namespace),
         }
     }
 
@@ -228,8 +255,8 @@ impl Index {
             }
             rtype::NS => {
                 let Some(ns) = Joined::new(&[b"\x02ns\x03dns", zone.wire()]) else { return Match::NoData };
-                w.record(Section::Answer, owner, qtype, self.zones.ttl, Data::Name(ns.as_slice()));
-                for ip in &self.zones.ns_addresses {
+                w.record(Section::Answer, owner, qtype, self.ttl, Data::Name(ns.as_slice()));
+                for ip in &self.ns_addresses {
                     self.address(Section::Additional, Owner::Name(ns.as_slice()), *ip, w);
                 }
                 Match::Records
@@ -247,16 +274,20 @@ impl Index {
         };
         match &entry.kind {
             Kind::External(target) if labels == 0 => {
-                w.record(Section::Answer, owner, rtype::CNAME, self.zones.ttl, Data::Name(target));
+                w.record(Section::Answer, owner, rtype::CNAME, self.ttl, Data::Name(target));
                 match Name::read(target, 0) {
                     Some((target, _)) if qtype != rtype::CNAME => Match::Alias(Box::new(target)),
                     _ => Match::Records,
                 }
             }
             Kind::External(_) | Kind::Nothing => Match::NoName,
-            Kind::ClusterIp { ips, ports } => match labels {
+            Kind::ClusterIp { endpoints, .. } if self.ignore_empty && endpoints.is_empty() => Match::NoName,
+            Kind::ClusterIp { ips, ports, endpoints } => match labels {
                 1 if below_ports(name.label(0), ports) => Match::NoData,
-                1 => Match::NoName,
+                1 => match endpoints.named(name.label(0)) {
+                    targets if targets.is_empty() => Match::NoName,
+                    targets => self.endpoints(entry, ask, &targets, &filter, w),
+                },
                 _ => self.cluster_ip(entry, ask, ips, ports, &filter, w),
             },
             Kind::Headless(h) if h.is_empty() => Match::NoName,
@@ -322,7 +353,7 @@ impl Index {
         for port in matching {
             let data =
                 Data::Srv { weight: weight(n * ips.len()), port: port.port, target: target.as_slice() };
-            w.record(Section::Answer, owner, qtype, self.zones.ttl, data);
+            w.record(Section::Answer, owner, qtype, self.ttl, data);
         }
         if n == 0 {
             return Match::NoData;
@@ -364,7 +395,7 @@ impl Index {
                     continue;
                 }
                 let data = Data::Srv { weight, port: port.port, target: target.as_slice() };
-                full = !w.record(Section::Answer, owner, qtype, self.zones.ttl, data);
+                full = !w.record(Section::Answer, owner, qtype, self.ttl, data);
             }
         }
         if !any {
@@ -399,27 +430,40 @@ impl Index {
     }
 
     fn address(&self, section: Section, owner: Owner<'_>, ip: IpAddr, w: &mut Writer<'_>) -> bool {
-        let ttl = self.zones.ttl;
+        let ttl = self.ttl;
         match ip {
             IpAddr::V4(ip) => w.record(section, owner, rtype::A, ttl, Data::Raw(&ip.octets())),
             IpAddr::V6(ip) => w.record(section, owner, rtype::AAAA, ttl, Data::Raw(&ip.octets())),
         }
     }
 
-    /// PTR of an address that a Service or an endpoint of a headless one has. Others are for the upstreams to know,
-    /// as with kubeadm's `fallthrough in-addr.arpa ip6.arpa`.
+    /// PTR of an address that a Service or an endpoint has. With kubeadm's `fallthrough in-addr.arpa ip6.arpa` others
+    /// are for the upstreams to know.
     fn reverse(&self, ask: Ask<'_>, w: &mut Writer<'_>) -> Match {
         let Ask { state, name, zone, qtype, owner } = ask;
-        let Some(ip) = arpa_to_ip(name) else { return Match::Outside };
-        let Some(owners) = state.reverse.get(&ip) else {
-            return self.recorded(ask, None, w).unwrap_or(Match::Outside);
+        let ours = self.reverse.iter().any(|z| name.below(z).is_some());
+        let missing = if ours && !self.falls_through(name) { Match::NoName } else { Match::Outside };
+        let Some(ip) = arpa_to_ip(name).filter(|_| ours) else {
+            let recorded = self.recorded(ask, None, w);
+            return recorded.filter(|m| matches!(m, Match::Records)).unwrap_or(missing);
         };
+        let owners = state.reverse.get(&ip).map_or(&[][..], |o| o.as_slice());
+        let exposed = |e: &&std::sync::Arc<Entry>| {
+            self.exposes(e.key.get(usize::from(e.key[0]) + 1..).unwrap_or_default())
+        };
+        let entries = || owners.iter().filter_map(|key| state.services.get(key)).filter(exposed);
+        if entries().next().is_none() {
+            return self.recorded(ask, None, w).unwrap_or(missing);
+        }
         if qtype != rtype::PTR {
             return Match::NoData;
         }
-        let entries = || owners.as_slice().iter().filter_map(|key| state.services.get(key));
-        let ttl = self.zones.ttl;
-        if let Some(entry) = entries().find(|e| matches!(e.kind, Kind::ClusterIp { .. })) {
+        let ttl = self.ttl;
+        let is_service = |e: &&std::sync::Arc<Entry>| match &e.kind {
+            Kind::ClusterIp { ips, .. } => ips.contains(&ip),
+            _ => false,
+        };
+        if let Some(entry) = entries().find(is_service) {
             if let Some(target) = Joined::new(&[&entry.key, b"\x03svc", zone.wire()]) {
                 w.record(Section::Answer, owner, rtype::PTR, ttl, Data::Name(target.as_slice()));
             }
@@ -427,9 +471,9 @@ impl Index {
         }
         let mut found = Match::NoData;
         for entry in entries() {
-            let Kind::Headless(h) = &entry.kind else { continue };
+            let Some(endpoints) = entry.endpoints() else { continue };
             let mut last = None;
-            for t in h.at(ip) {
+            for t in endpoints.at(ip) {
                 let Some(target) = endpoint_name(entry, zone, &t) else { continue };
                 if last.replace(t.hostname) != Some(t.hostname) {
                     w.record(Section::Answer, owner, rtype::PTR, ttl, Data::Name(target.as_slice()));
@@ -454,7 +498,7 @@ impl Index {
         else {
             return;
         };
-        let ttl = self.zones.ttl;
+        let ttl = self.ttl;
         let numbers = [ask.state.serial, 7200, 1800, 86_400, ttl];
         let data = Data::Soa { mname: mname.as_slice(), rname: rname.as_slice(), numbers };
         w.record(section, Owner::Name(zone), rtype::SOA, ttl.min(300), data);

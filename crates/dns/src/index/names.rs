@@ -86,9 +86,9 @@ pub(super) fn rotated(n: usize) -> impl Iterator<Item = usize> {
 }
 
 /// The address of `d.c.b.a.in-addr.arpa` or of 32 nibbles under `ip6.arpa`.
-pub(super) fn arpa_to_ip(name: &Name) -> Option<IpAddr> {
-    pub(super) const V4: &[u8] = b"\x07in-addr\x04arpa\x00";
-    pub(super) const V6: &[u8] = b"\x03ip6\x04arpa\x00";
+pub(crate) fn arpa_to_ip(name: &Name) -> Option<IpAddr> {
+    const V4: &[u8] = b"\x07in-addr\x04arpa\x00";
+    const V6: &[u8] = b"\x03ip6\x04arpa\x00";
     if name.count() == 6 && name.suffix(4) == V4 {
         let mut octets = [0u8; 4];
         for (i, octet) in octets.iter_mut().enumerate() {

@@ -60,13 +60,21 @@ fn sample() -> Index {
         &index,
         "default",
         "web",
-        DnsService::ClusterIp { ips: ips(&["10.96.0.1", "fd00:10:96::1"]), ports: web },
+        DnsService::ClusterIp {
+            ips: ips(&["10.96.0.1", "fd00:10:96::1"]),
+            ports: web,
+            endpoints: Vec::new(),
+        },
     );
     put(
         &index,
         "default",
         "v4",
-        DnsService::ClusterIp { ips: ips(&["10.96.0.2"]), ports: vec![port("", Protocol::TCP, 80)] },
+        DnsService::ClusterIp {
+            ips: ips(&["10.96.0.2"]),
+            ports: vec![port("", Protocol::TCP, 80)],
+            endpoints: Vec::new(),
+        },
     );
     let http: Arc<[DnsPort]> = vec![port("http", Protocol::TCP, 8080)].into();
     put(
@@ -439,7 +447,12 @@ fn wrong_options_and_names() {
     let index = sample();
     assert!(index.lookup(&"a".repeat(64), RecordType::A).is_err());
     // A Service whose name is no label is left out.
-    put(&index, "default", "a.b", DnsService::ClusterIp { ips: ips(&["10.96.3.3"]), ports: Vec::new() });
+    put(
+        &index,
+        "default",
+        "a.b",
+        DnsService::ClusterIp { ips: ips(&["10.96.3.3"]), ports: Vec::new(), endpoints: Vec::new() },
+    );
     assert_eq!(index.lookup("3.3.96.10.in-addr.arpa", RecordType::PTR).unwrap().next, Next::Forward);
 }
 
@@ -521,8 +534,11 @@ fn an_address_of_two_services_is_told_of_both() {
 /// Services of a small world, so that names, addresses and kinds collide often.
 fn any_service() -> impl Strategy<Value = (u8, Option<DnsService>)> {
     let ip = (0u8..12).prop_map(|n| IpAddr::from([10, 0, 0, n]));
-    let cluster = proptest::collection::vec(ip.clone(), 0..3)
-        .prop_map(|ips| DnsService::ClusterIp { ips, ports: Vec::new() });
+    let cluster = proptest::collection::vec(ip.clone(), 0..3).prop_map(|ips| DnsService::ClusterIp {
+        ips,
+        ports: Vec::new(),
+        endpoints: Vec::new(),
+    });
     let headless = proptest::collection::vec((ip, proptest::option::of(0u8..3)), 0..6).prop_map(|list| {
         let ports: Arc<[DnsPort]> = Vec::new().into();
         let endpoints = list

@@ -60,7 +60,7 @@ pub(super) async fn serve(
                     continue;
                 }
             };
-            match worker.handle(&request[..n], &mut response) {
+            match worker.handle(&request[..n], peer, &mut response) {
                 Verdict::Silence => {}
                 Verdict::Reply => send(&socket, &response, peer, &worker).await,
                 Verdict::Pending(pending) => wait(&socket, *pending, peer, &shared),
