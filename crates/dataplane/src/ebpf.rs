@@ -148,15 +148,12 @@ impl EbpfDataplane {
 
 impl Dataplane for EbpfDataplane {
     fn apply(&mut self, key: &ServiceKey, new: Option<&CompiledService>) -> Result<Applied, Error> {
-        let deadline = Instant::now() + QUARANTINE + Duration::from_millis(50);
+        let rested = self.now() + QUARANTINE;
         loop {
             let now = self.now();
             let result = self.plan.apply(&mut self.tables, now, key, new);
             // Freed slots and ids rest for a second: a burst of changes waits for them rather than failing.
-            if !matches!(result, Err(Error::Full { .. }))
-                || !self.plan.resting()
-                || Instant::now() >= deadline
-            {
+            if !matches!(result, Err(Error::Full { .. })) || !self.plan.resting() || now >= rested {
                 return result;
             }
             std::thread::sleep(Duration::from_millis(20));
