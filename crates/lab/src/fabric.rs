@@ -72,6 +72,8 @@ pub(crate) fn build(paths: &Paths, plan: &Plan, native: bool) -> Result<(), Erro
         for part in &members {
             netns::within(&paths.netns(part), || wire::checksums_by_stack("eth0"))?;
         }
+        // Here too: what GRO has joined on its way in is parted again on its way out, and its checksums are due again.
+        netns::within(&fabric, || members.iter().try_for_each(|part| wire::checksums_by_stack(part)))?;
     }
 
     for n in plan.node_numbers() {
