@@ -19,6 +19,8 @@ const RETRY: Duration = Duration::from_secs(5);
 pub struct Dns {
     pub addresses: Vec<SocketAddr>,
     pub resolver: Arc<Resolver>,
+    /// DNS over TLS is served besides, with this.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
     pub problems: Problems,
 }
 
@@ -55,7 +57,8 @@ impl Dns {
     }
 
     fn bind(&self, addr: SocketAddr) -> Result<Server, BindError> {
-        Server::bind(&[addr], self.resolver.clone(), ServerOptions::default())
+        let options = ServerOptions { tls: self.tls.clone(), ..ServerOptions::default() };
+        Server::bind(&[addr], self.resolver.clone(), options)
     }
 }
 

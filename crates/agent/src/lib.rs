@@ -10,6 +10,7 @@
 //! the agent serves what it knows for ever.
 
 pub mod core;
+pub mod corefile;
 pub mod dns;
 pub mod health;
 pub mod http;

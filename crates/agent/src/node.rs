@@ -63,6 +63,12 @@ fn default_addresses() -> Vec<IpAddr> {
     choose(&all, &devices)
 }
 
+/// Every address of this machine.
+pub fn all_addresses() -> Vec<IpAddr> {
+    let all = nix::ifaddrs::getifaddrs();
+    all.map(|all| all.filter_map(|a| address(a.address?)).collect()).unwrap_or_default()
+}
+
 fn address(storage: nix::sys::socket::SockaddrStorage) -> Option<IpAddr> {
     let v4 = storage.as_sockaddr_in().map(|a| IpAddr::V4(a.ip()));
     v4.or_else(|| storage.as_sockaddr_in6().map(|a| IpAddr::V6(a.ip())))

@@ -12,6 +12,7 @@ use eastwest_dataplane::devices::{DeviceOptions, Follower, NicMode, PodHook as H
 use eastwest_dataplane::{Capacities, EbpfDataplane, Options, Programs};
 use eastwest_dns::{
     ForwardOptions, Forwarder, Index, IndexOptions, Resolver, follow_resolv_conf, load_resolv_conf,
+    tls_config,
 };
 use eastwest_model::DeviceState;
 use prometheus_client::registry::Registry;
@@ -21,6 +22,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::core::Core;
+use crate::corefile::Plans;
 use crate::dns::{Dns, keep_addresses};
 use crate::health::{self, Health};
 use crate::http;
@@ -38,6 +40,18 @@ const QUEUE: usize = 4096;
 const RETRY: Duration = Duration::from_secs(5);
 /// Time for everything to end.
 const STOP: Duration = Duration::from_secs(5);
+
+/// Longest time that a Corefile may hold up the end.
+const LAMEDUCK: Duration = Duration::from_secs(20);
+
+/// The certificate of DNS over TLS.
+fn dns_tls(settings: &Settings) -> anyhow::Result<Option<Arc<rustls::ServerConfig>>> {
+    match (&settings.dns_tls_cert, &settings.dns_tls_key) {
+        (Some(cert), Some(key)) => Ok(Some(tls_config(cert, key).context("DNS over TLS")?)),
+        (None, None) => Ok(None),
+        _ => anyhow::bail!("DNS over TLS needs both --dns-tls-cert and --dns-tls-key"),
+    }
+}
 
 /// What the dataplane is opened with.
 pub fn dataplane_options(settings: &Settings, identity: &Identity) -> Options {
@@ -104,16 +118,24 @@ pub async fn run(settings: Settings, reload: impl Fn()) -> anyhow::Result<()> {
         .context("cannot program the kernel")?;
     let programs = dataplane.programs();
 
-    let context = Context {
-        node: identity.name.as_str().into(),
-        service_cidrs: settings.service_cidr.clone(),
-        pod_names: false,
-    };
     let index = Arc::new(Index::new(IndexOptions {
         zones: vec![settings.zone.clone()],
         ns_addresses: settings.cluster_dns.clone(),
         ..IndexOptions::default()
     })?);
+    let dns_metrics = eastwest_dns::Metrics::new();
+    let forwarder = Forwarder::new(ForwardOptions::default(), dns_metrics.clone());
+    let resolver = Resolver::new(index.clone(), forwarder.clone(), dns_metrics.clone());
+    let dns_addresses: Vec<_> =
+        settings.node_local_dns.iter().chain(&settings.cluster_dns).copied().collect();
+    let mut plans =
+        Plans::new(resolver.clone(), &settings, &identity, dns_addresses.clone(), problems.clone());
+    let context = Context {
+        node: identity.name.as_str().into(),
+        service_cidrs: settings.service_cidr.clone(),
+        pod_names: plans.pod_names(),
+    };
+    plans.load();
     let sync_metrics = Arc::new(SyncMetrics::default());
     let mut core = Core::new(context.clone(), dataplane, index.clone(), sync_metrics.clone());
     let snapshots = Snapshots::new(&settings.data_dir, context);
@@ -138,8 +160,6 @@ pub async fn run(settings: Settings, reload: impl Fn()) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
     let (devices_tx, devices) = watch::channel(Vec::new());
-    let dns_addresses: Vec<_> =
-        settings.node_local_dns.iter().chain(&settings.cluster_dns).copied().collect();
     let ranges = settings.service_cidr.clone();
     tasks.spawn(keep_addresses(dns_addresses.clone(), ranges, problems.clone(), stop.clone()));
     tasks.spawn(follow_devices(
@@ -150,14 +170,15 @@ pub async fn run(settings: Settings, reload: impl Fn()) -> anyhow::Result<()> {
         stop.clone(),
     ));
 
-    let dns_metrics = eastwest_dns::Metrics::new();
-    let forwarder = Forwarder::new(ForwardOptions::default(), dns_metrics.clone());
     let dns = Dns {
         addresses: dns_addresses.into_iter().map(|ip| (ip, 53).into()).collect(),
-        resolver: Resolver::new(index.clone(), forwarder.clone(), dns_metrics.clone()),
+        resolver: resolver.clone(),
+        tls: dns_tls(&settings)?,
         problems: problems.clone(),
     };
     tasks.spawn(dns.run(stop.clone()));
+    let (plans_now, plans_due) = watch::channel(0);
+    tasks.spawn(plans.run(plans_due, stop.clone()));
     let resolv_conf = settings.upstream_resolv_conf.clone();
     let upstreams = forwarder.clone();
     let following_resolv_conf =
@@ -221,12 +242,15 @@ pub async fn run(settings: Settings, reload: impl Fn()) -> anyhow::Result<()> {
                 Signal::Reload => {
                     info!("reloading");
                     reload();
+                    plans_now.send_modify(|n| *n += 1);
                     let loaded = load_resolv_conf(&settings.upstream_resolv_conf, &forwarder);
                     let path = settings.upstream_resolv_conf.display();
                     problems.set("upstreamResolvConf", loaded.err().map(|e| format!("{path}: {e}")));
                 }
                 Signal::Stop(name) => {
                     info!(signal = name, "stopping; the kernel goes on with what is programmed");
+                    // Who asks is told elsewhere meanwhile, that this DNS is about to end.
+                    tokio::time::sleep(resolver.lameduck().min(LAMEDUCK)).await;
                     break false;
                 }
             },

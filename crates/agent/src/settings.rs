@@ -67,6 +67,16 @@ settings! {
         zone: String = "cluster.local".to_owned(),
         /// resolv.conf of the servers that answer all other names.
         upstream_resolv_conf: PathBuf = PathBuf::from("/etc/resolv.conf"),
+        /// CoreDNS' configuration file to follow; empty: as kubeadm's.
+        corefile: Option<PathBuf> = None,
+        /// Address ranges served by DNS besides this node's pods and the node itself; 0.0.0.0/0 and ::/0 for anybody.
+        dns_allow: Vec<IpNet> = Vec::new(),
+        /// Walk the search list of a pod for it, by its own namespace: one round trip in place of several.
+        dns_autopath: bool = true,
+        /// Certificate chain for DNS over TLS, on port 853; empty: none is served.
+        dns_tls_cert: Option<PathBuf> = None,
+        /// Its key.
+        dns_tls_key: Option<PathBuf> = None,
         /// Folder for the snapshot of what is known.
         data_dir: PathBuf = PathBuf::from("/var/lib/eastwest"),
         /// Folder for pinned maps and links, on bpffs; v<ABI> is appended.

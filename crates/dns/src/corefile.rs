@@ -32,7 +32,7 @@ impl CorefileError {
 }
 
 /// What a Corefile is read for: what the node has set by other means.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Environment {
     /// This node's name, told as NSID and `hostname.bind`.
     pub node: String,
@@ -69,7 +69,7 @@ impl Default for Environment {
 }
 
 /// A Corefile that has been read; what it means is worked out when it is followed.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Corefile {
     blocks: Vec<syntax::Block>,
 }

@@ -46,4 +46,4 @@ pub use index::{Index, IndexError, IndexOptions, IndexStats, PodMode, RecordErro
 pub use metrics::Metrics;
 pub use resolvconf::{follow_resolv_conf, load_resolv_conf, parse_resolv_conf};
 pub use resolver::Resolver;
-pub use server::{BindError, Server, ServerOptions};
+pub use server::{BindError, Server, ServerOptions, tls_config};

@@ -114,13 +114,13 @@ impl Block {
 }
 
 impl Plan {
-    /// What is done without a Corefile: as kubeadm's, with autopath for the pods that are known.
-    pub(crate) fn simple(group: Arc<Group>) -> Self {
+    /// What is done without a Corefile: as kubeadm's.
+    pub(crate) fn simple(group: Arc<Group>, autopath: Option<Autopath>) -> Self {
         let block = Block {
             zones: vec![Name::root()],
             kubernetes: true,
             groups: vec![group],
-            autopath: Some(Autopath { pods: true, search: Vec::new(), careful: true }),
+            autopath,
             loadbalance: true,
             ..Block::default()
         };

@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 
 use crate::access::Access;
 use crate::corefile::{Corefile, CorefileError, Environment};
-use crate::plan::Plan;
+use crate::plan::{Autopath, Plan};
 use crate::{Forwarder, Index, Metrics};
 
 /// Answers queries; give it to each [`crate::Server`].
@@ -30,7 +30,10 @@ impl Resolver {
     /// Treats queries as kubeadm's Corefile would have it, and serves everybody.
     #[must_use]
     pub fn new(index: Arc<Index>, forwarder: Arc<Forwarder>, metrics: Arc<Metrics>) -> Arc<Self> {
-        let plan = ArcSwap::from_pointee(Plan::simple(forwarder.default_group().clone()));
+        let plan = ArcSwap::from_pointee(Plan::simple(
+            forwarder.default_group().clone(),
+            Some(Autopath { pods: true, search: Vec::new(), careful: true }),
+        ));
         Arc::new(Self { index, forwarder, metrics, plan, secret: RandomState::new() })
     }
 
@@ -54,7 +57,11 @@ impl Resolver {
                 }
                 plan
             }
-            None => Plan::simple(self.forwarder.default_group().clone()),
+            None => {
+                let search = crate::plan::read_search(&environment.resolv_conf);
+                let autopath = environment.autopath.then_some(Autopath { pods: true, search, careful: true });
+                Plan::simple(self.forwarder.default_group().clone(), autopath)
+            }
         };
         plan.access = access;
         plan.node.clone_from(&environment.node);

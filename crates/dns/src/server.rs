@@ -11,6 +11,7 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::Semaphore;
+use tokio_rustls::{TlsAcceptor, rustls};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -24,7 +25,7 @@ mod stream;
 mod udp;
 
 /// Bounds of a [`Server`].
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct ServerOptions {
     /// UDP sockets for each address, each served by its own task; the kernel spreads clients over them. 0: one a core.
     pub workers: usize,
@@ -40,6 +41,10 @@ pub struct ServerOptions {
     pub idle: Duration,
     /// When stopping, queries that wait for upstreams get this long.
     pub drain: Duration,
+    /// DNS over TLS (RFC 7858) is served besides, with this.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// Its port. 0: a free one.
+    pub tls_port: u16,
 }
 
 impl Default for ServerOptions {
@@ -52,6 +57,8 @@ impl Default for ServerOptions {
             connections_per_client: 128,
             idle: Duration::from_secs(10),
             drain: Duration::from_secs(1),
+            tls: None,
+            tls_port: 853,
         }
     }
 }
@@ -61,7 +68,7 @@ impl Default for ServerOptions {
 #[error("cannot listen on {addr}/{proto}: {source}")]
 pub struct BindError {
     pub addr: SocketAddr,
-    /// `udp` or `tcp`.
+    /// `udp`, `tcp` or `tls`.
     pub proto: &'static str,
     pub source: io::Error,
 }
@@ -78,6 +85,7 @@ struct Listener {
     addr: SocketAddr,
     udp: Vec<UdpSocket>,
     tcp: TcpListener,
+    tls: Option<TcpListener>,
 }
 
 /// What the tasks of a server share.
@@ -107,7 +115,7 @@ impl Server {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         let workers = if options.workers == 0 { cores() } else { options.workers };
         let listeners =
-            addresses.iter().map(|a| Listener::bind(*a, workers)).collect::<Result<Vec<_>, _>>()?;
+            addresses.iter().map(|a| Listener::bind(*a, workers, &options)).collect::<Result<Vec<_>, _>>()?;
         resolver.forwarder.add_own(listeners.iter().map(|l| l.addr));
         let limits = Limits { udp: options.udp_payload.clamp(512, 4096) };
         let shared = Arc::new(Shared {
@@ -126,17 +134,26 @@ impl Server {
         self.listeners.iter().map(|l| l.addr).collect()
     }
 
+    /// Where it listens for TLS, in the same order; empty without TLS.
+    pub fn tls_addresses(&self) -> Vec<SocketAddr> {
+        self.listeners.iter().filter_map(|l| l.tls.as_ref()?.local_addr().ok()).collect()
+    }
+
     /// Serves until `stop`; then answers what has come in, gives what waits for upstreams
     /// [`ServerOptions::drain`], and ends.
     pub async fn run(self, stop: CancellationToken) {
         let Self { listeners, shared } = self;
         let loops = TaskTracker::new();
-        for Listener { addr, udp, tcp } in listeners {
+        let acceptor = shared.options.tls.clone().map(TlsAcceptor::from);
+        for Listener { addr, udp, tcp, tls } in listeners {
             for socket in udp {
                 let worker = shared.worker(addr, Transport::Udp);
                 loops.spawn(udp::serve(socket, worker, shared.clone(), stop.clone()));
             }
             loops.spawn(stream::accept(tcp, addr, None, shared.clone(), stop.clone()));
+            if let Some((tls, addr)) = tls.and_then(|tls| tls.local_addr().ok().map(|addr| (tls, addr))) {
+                loops.spawn(stream::accept(tls, addr, acceptor.clone(), shared.clone(), stop.clone()));
+            }
         }
         loops.close();
         stop.cancelled().await;
@@ -157,19 +174,19 @@ impl Shared {
 }
 
 impl Listener {
-    fn bind(addr: SocketAddr, workers: usize) -> Result<Self, BindError> {
+    fn bind(addr: SocketAddr, workers: usize, options: &ServerOptions) -> Result<Self, BindError> {
         // A free UDP port may be taken for TCP: try others.
         let mut tries = if addr.port() == 0 { 32 } else { 1 };
         loop {
             tries -= 1;
-            match Self::bind_once(addr, workers) {
+            match Self::bind_once(addr, workers, options) {
                 Err(e) if tries > 0 && e.source.kind() == io::ErrorKind::AddrInUse => {}
                 result => return result,
             }
         }
     }
 
-    fn bind_once(addr: SocketAddr, workers: usize) -> Result<Self, BindError> {
+    fn bind_once(addr: SocketAddr, workers: usize, options: &ServerOptions) -> Result<Self, BindError> {
         let failed = |proto| move |source| BindError { addr, proto, source };
         let first = udp_socket(addr).map_err(failed("udp"))?;
         let addr = first.local_addr().map_err(failed("udp"))?;
@@ -177,8 +194,36 @@ impl Listener {
         for _ in 1..workers {
             udp.push(udp_socket(addr).map_err(failed("udp"))?);
         }
-        Ok(Self { addr, udp, tcp: tcp_listener(addr).map_err(failed("tcp"))? })
+        let tls = options.tls.as_ref().map(|_| tcp_listener(SocketAddr::new(addr.ip(), options.tls_port)));
+        let tls = tls.transpose().map_err(failed("tls"))?;
+        Ok(Self { addr, udp, tcp: tcp_listener(addr).map_err(failed("tcp"))?, tls })
     }
+}
+
+/// What [`ServerOptions::tls`] takes, from files in PEM.
+///
+/// # Errors
+/// A file that cannot be read, or a key that is not the certificate's.
+pub fn tls_config(
+    certificate: &std::path::Path,
+    key: &std::path::Path,
+) -> io::Result<Arc<rustls::ServerConfig>> {
+    use rustls::pki_types::pem::PemObject;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    let failed = |path: &std::path::Path, e: &dyn std::fmt::Display| {
+        io::Error::new(io::ErrorKind::InvalidData, format!("{}: {e}", path.display()))
+    };
+    let chain = CertificateDer::pem_file_iter(certificate)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|e| failed(certificate, &e))?;
+    let secret = PrivateKeyDer::from_pem_file(key).map_err(|e| failed(key, &e))?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .and_then(|b| b.with_no_client_auth().with_single_cert(chain, secret))
+        .map_err(|e| failed(certificate, &e))?;
+    config.alpn_protocols = vec![b"dot".to_vec()];
+    Ok(Arc::new(config))
 }
 
 fn socket(addr: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {

@@ -219,8 +219,47 @@ fn without_upstreams_the_asker_is_told_why() {
 }
 
 #[test]
+fn strangers_are_refused_and_told_so_only_so_often() {
+    let mut udp = worker(Transport::Udp);
+    let resolver = udp.engine.resolver.clone();
+    resolver.index.update(|u| u.apply_pod("default", "p", &["172.16.0.5".parse().unwrap()]));
+    let access = crate::Access::only(["10.244.0.0/16".parse().unwrap()]);
+    resolver.configure(None, access, &crate::Environment::default()).unwrap();
+    let request = with_edns(query(MANY, RecordType::A), 4096, 0, false).to_vec().unwrap();
+    let mut out = Vec::new();
+    for (client, code) in [("10.244.3.3", 0), ("172.16.0.5", 0), ("127.0.0.1", 0), ("192.0.2.1", 5)] {
+        let client = SocketAddr::new(client.parse().unwrap(), 1234);
+        assert!(matches!(udp.handle(&request, client, &mut out), Verdict::Reply), "{client}");
+        assert_eq!(u16::from(out[3] & 15), code, "{client}");
+        assert!(code == 0 || out.len() <= request.len(), "no amplification");
+    }
+    let stranger = SocketAddr::new("192.0.2.1".parse().unwrap(), 1234);
+    let answered =
+        (0..1000).filter(|_| matches!(udp.handle(&request, stranger, &mut out), Verdict::Reply)).count();
+    assert!((100..500).contains(&answered), "{answered}");
+    // A response from a stranger starts nothing.
+    let mut response = request.clone();
+    response[2] |= 0x80;
+    assert!(matches!(udp.handle(&response, stranger, &mut out), Verdict::Silence));
+}
+
+#[test]
+fn a_cookie_alone_is_answered_with_one() {
+    let mut udp = worker(Transport::Udp);
+    let mut request =
+        vec![0x12, 0x34, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 12, 0, 10, 0, 8];
+    request.extend_from_slice(b"abcdefgh");
+    let answer = ask(&mut udp, &request).unwrap();
+    assert_eq!((answer[3] & 15, &answer[4..12]), (0, &[0, 0, 0, 0, 0, 0, 0, 1][..]));
+    assert_eq!(answer.len(), 12 + 11 + 4 + 24);
+    assert_eq!(&answer[27..35], b"abcdefgh");
+}
+
+#[test]
 fn an_answer_allocates_nothing() {
     let mut udp = worker(Transport::Udp);
+    let access = crate::Access::only(["127.0.0.0/8".parse().unwrap()]);
+    udp.engine.resolver.configure(None, access, &crate::Environment::default()).unwrap();
     let mut out = Vec::with_capacity(4096);
     for (name, rtype) in [
         (WEB, RecordType::A),

@@ -587,3 +587,92 @@ proptest! {
         }
     }
 }
+
+fn shown(index: &Index, name: &str, rtype: RecordType) -> String {
+    let answer = index.lookup(name, rtype).unwrap();
+    let what = match answer.next {
+        Next::Complete => format!("{:?}", answer.rcode),
+        _ => "Outside".to_owned(),
+    };
+    let mut data: Vec<String> = answer.answers.iter().map(|r| r.data.to_string()).collect();
+    data.sort();
+    format!("{what} {}", data.join(" ")).trim_end().to_owned()
+}
+
+#[test]
+fn endpoints_behind_a_virtual_address_have_names() {
+    let index = sample();
+    let http: Arc<[DnsPort]> = vec![port("http", Protocol::TCP, 8080)].into();
+    let endpoints = vec![endpoint("10.244.5.1", None, &http), endpoint("10.244.5.2", Some("b-0"), &http)];
+    let dns = |endpoints| DnsService::ClusterIp {
+        ips: ips(&["10.96.5.5"]),
+        ports: vec![port("http", Protocol::TCP, 80)],
+        endpoints,
+    };
+    put(&index, "default", "back", dns(endpoints));
+    for (name, rtype, expected) in [
+        ("back.default.svc.cluster.local", RecordType::A, "NoError 10.96.5.5"),
+        ("10-244-5-1.back.default.svc.cluster.local", RecordType::A, "NoError 10.244.5.1"),
+        ("10-244-5-1.back.default.svc.cluster.local", RecordType::AAAA, "NoError"),
+        ("b-0.back.default.svc.cluster.local", RecordType::A, "NoError 10.244.5.2"),
+        ("10-244-5-2.back.default.svc.cluster.local", RecordType::A, "NXDomain"),
+        (
+            "_http._tcp.back.default.svc.cluster.local",
+            RecordType::SRV,
+            "NoError 0 100 80 back.default.svc.cluster.local.",
+        ),
+        ("1.5.244.10.in-addr.arpa", RecordType::PTR, "NoError 10-244-5-1.back.default.svc.cluster.local."),
+        ("2.5.244.10.in-addr.arpa", RecordType::PTR, "NoError b-0.back.default.svc.cluster.local."),
+        ("5.5.96.10.in-addr.arpa", RecordType::PTR, "NoError back.default.svc.cluster.local."),
+        ("9.5.244.10.in-addr.arpa", RecordType::PTR, "Outside"),
+    ] {
+        assert_eq!(shown(&index, name, rtype), expected, "{name} {rtype}");
+    }
+    put(&index, "default", "back", dns(Vec::new()));
+    assert_eq!(shown(&index, "1.5.244.10.in-addr.arpa", RecordType::PTR), "Outside");
+    let ignore = IndexOptions { ignore_empty: true, ..IndexOptions::default() };
+    index.configure(&ignore).unwrap();
+    assert_eq!(shown(&index, "back.default.svc.cluster.local", RecordType::A), "NXDomain");
+}
+
+#[test]
+fn options_of_the_kubernetes_plugin() {
+    let index = sample();
+    index.update(|u| u.apply_pod("default", "p", &ips(&["10.244.1.9", "fd00:10:244::9"])));
+    let one = |zone: &str| vec![zone.to_owned()];
+    let verified = IndexOptions { pods: PodMode::Verified, ..IndexOptions::default() };
+    let disabled = IndexOptions { pods: PodMode::Disabled, ..IndexOptions::default() };
+    let bare = IndexOptions { namespaces: one("bare"), ..IndexOptions::default() };
+    let through = IndexOptions { fallthrough: one("."), ..IndexOptions::default() };
+    let claimed = IndexOptions { fallthrough: Vec::new(), ..IndexOptions::default() };
+    let forward_only = IndexOptions { reverse: Vec::new(), ..IndexOptions::default() };
+    let (web, gone) = ("web.default.svc.cluster.local", "gone.default.svc.cluster.local");
+    let (pod, other) = ("10-244-1-9.default.pod.cluster.local", "10-244-1-8.default.pod.cluster.local");
+    let (ptr, no_ptr) = ("1.0.96.10.in-addr.arpa", "1.2.3.4.in-addr.arpa");
+    for (options, name, rtype, expected) in [
+        (&verified, pod, RecordType::A, "NoError 10.244.1.9"),
+        (&verified, other, RecordType::A, "NXDomain"),
+        (&verified, "10-244-1-9.bare.pod.cluster.local", RecordType::A, "NXDomain"),
+        (&verified, "fd00-10-244--9.default.pod.cluster.local", RecordType::AAAA, "NoError fd00:10:244::9"),
+        (&disabled, pod, RecordType::A, "NXDomain"),
+        (&bare, "v4.default.svc.cluster.local", RecordType::A, "NXDomain"),
+        (&bare, "default.pod.cluster.local", RecordType::A, "NXDomain"),
+        (&bare, "bare.pod.cluster.local", RecordType::A, "NoError"),
+        (&bare, ptr, RecordType::PTR, "Outside"),
+        (&through, gone, RecordType::A, "Outside"),
+        (&through, web, RecordType::A, "NoError 10.96.0.1"),
+        (&claimed, no_ptr, RecordType::PTR, "NXDomain"),
+        (&claimed, ptr, RecordType::PTR, "NoError web.default.svc.cluster.local."),
+        (&forward_only, ptr, RecordType::PTR, "Outside"),
+    ] {
+        index.configure(options).unwrap();
+        assert_eq!(shown(&index, name, rtype), expected, "{name} {rtype} {options:?}");
+    }
+    // An address that has gone to another pod stays with that one.
+    index.update(|u| {
+        u.apply_pod("bare", "q", &ips(&["10.244.1.9"]));
+        u.apply_pod("default", "p", &[]);
+    });
+    assert_eq!(index.state().pod_namespace("10.244.1.9".parse().unwrap()), Some(&b"\x04bare"[..]));
+    assert_eq!(index.state().pod_namespace("fd00:10:244::9".parse().unwrap()), None);
+}

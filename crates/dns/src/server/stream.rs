@@ -28,10 +28,13 @@ use super::Shared;
 use super::handler::{Handler, Reply};
 use crate::engine::{Verdict, Worker};
 use crate::metrics::{Counters, Drop};
+use crate::wire;
 use crate::writer::Transport;
 
 /// Queries of one connection that may wait for upstreams at once; more are not read.
 const PIPELINED: u32 = 64;
+/// Answers are as long as a multiple of this, bytes (RFC 8467 §4.1).
+const PADDED: usize = 468;
 /// Time to hand the last answers to the kernel once nothing more is read.
 const FLUSH: Duration = Duration::from_millis(50);
 
@@ -190,13 +193,19 @@ impl Connection {
     }
 }
 
+fn wants_padding(request: &[u8]) -> bool {
+    matches!(wire::Request::parse(request), wire::Request::Query(q) if q.edns.is_some_and(|e| e.padding))
+}
+
 /// `false`: the message is no query.
 async fn answer(message: SerialMessage, handler: &Handler, replies: &mut BufDnsStreamHandle) -> bool {
     let (bytes, peer) = message.into_parts();
     // To hickory a connection is one of TCP: what TLS changes is known to the handler.
     match Request::from_bytes(bytes.clone(), peer, Protocol::Tcp) {
         Ok(request) if bytes[2] & 0x80 == 0 => {
-            let reply = Reply { handle: replies.clone(), peer, padded: None };
+            let asked = handler.transport == Transport::Tls && wants_padding(&bytes);
+            let padded = asked.then_some(PADDED);
+            let reply = Reply { handle: replies.clone(), peer, padded };
             handler.handle_request::<_, TokioTime>(&request, reply).await;
             true
         }
