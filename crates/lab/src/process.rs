@@ -144,7 +144,8 @@ fn net_inode(pid: i32) -> io::Result<u64> {
 /// Beside the running executable, or one folder up (tests run from `deps`), unless EASTWEST_BIN_DIR names the place.
 pub(crate) fn binary(name: &'static str) -> Result<PathBuf, Error> {
     let dirs: Vec<PathBuf> = match std::env::var_os("EASTWEST_BIN_DIR") {
-        Some(dir) => vec![dir.into()],
+        // Processes of a lab begin in /.
+        Some(dir) => vec![std::path::absolute(dir).doing(|| "read EASTWEST_BIN_DIR".into())?],
         None => {
             let exe = std::env::current_exe().doing(|| "find the running executable".into())?;
             exe.ancestors().skip(1).take(2).map(Path::to_path_buf).collect()
