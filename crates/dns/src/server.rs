@@ -20,7 +20,9 @@ use crate::engine::{Engine, Worker};
 use crate::metrics::Metrics;
 use crate::writer::{Limits, Transport};
 
+mod batch;
 mod handler;
+mod sendmmsg;
 mod stream;
 mod udp;
 

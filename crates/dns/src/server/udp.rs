@@ -4,18 +4,18 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
+use super::batch::{BATCH, turn};
 use crate::engine::{Pending, Verdict, Worker};
 use crate::metrics::Drop;
 
-/// Longer queries do not exist in practice; cut, they are malformed.
-const REQUEST_MAX: usize = 4096;
-/// Datagrams answered before other tasks get a turn.
-const BATCH: usize = 64;
+/// Full batches before other tasks get a turn.
+const TURNS: usize = 4;
 /// After the stop: how long a silence means that all is answered, and the most it may take.
 const QUIET: Duration = Duration::from_millis(10);
 const LAST: Duration = Duration::from_millis(300);
@@ -26,9 +26,8 @@ pub(super) async fn serve(
     shared: Arc<Shared>,
     stop: CancellationToken,
 ) {
+    let v6 = socket.local_addr().is_ok_and(|a| a.is_ipv6());
     let socket = Arc::new(socket);
-    let mut request = vec![0; REQUEST_MAX];
-    let mut response = Vec::with_capacity(REQUEST_MAX);
     // Once told to stop, it still answers what had arrived: until nothing comes for a moment, and not for ever.
     let mut last = None;
     loop {
@@ -50,31 +49,39 @@ pub(super) async fn serve(
             tracing::error!(%error, "the UDP socket is gone");
             return;
         }
-        for _ in 0..BATCH {
-            let (n, peer) = match socket.try_recv_from(&mut request) {
-                Ok(received) => received,
+        for _ in 0..TURNS {
+            let done = socket.try_io(Interest::READABLE, || {
+                turn(&socket, v6, |request, peer, response| match worker.handle(request, peer, response) {
+                    Verdict::Reply => true,
+                    Verdict::Silence => false,
+                    Verdict::Pending(pending) => {
+                        wait(&socket, *pending, peer, &shared);
+                        false
+                    }
+                })
+            });
+            match done {
+                Ok(done) => {
+                    for _ in 0..done.failed {
+                        worker.counters.dropped(Drop::Send);
+                    }
+                    for (response, peer) in done.unsent {
+                        send(&socket, &response, peer, &worker).await;
+                    }
+                    if done.received < BATCH {
+                        break;
+                    }
+                }
                 Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => break,
                 // An ICMP error about an earlier answer, say: the next datagram is unaffected.
-                Err(error) => {
-                    tracing::debug!(%error, "UDP receive");
-                    continue;
-                }
-            };
-            match worker.handle(&request[..n], peer, &mut response) {
-                Verdict::Silence => {}
-                Verdict::Reply => send(&socket, &response, peer, &worker).await,
-                Verdict::Pending(pending) => wait(&socket, *pending, peer, &shared),
+                Err(error) => tracing::debug!(%error, "UDP receive"),
             }
         }
     }
 }
 
 async fn send(socket: &UdpSocket, response: &[u8], peer: SocketAddr, worker: &Worker) {
-    let sent = match socket.try_send_to(response, peer) {
-        Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => socket.send_to(response, peer).await,
-        sent => sent,
-    };
-    if let Err(error) = sent {
+    if let Err(error) = socket.send_to(response, peer).await {
         tracing::debug!(%peer, %error, "UDP send");
         worker.counters.dropped(Drop::Send);
     }
