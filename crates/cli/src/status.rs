@@ -43,7 +43,7 @@ pub async fn run(to: To, args: StatusArgs) -> Result<ExitCode> {
 fn describe(nodes: &List<Node>, states: &[NodeState]) -> String {
     let newest: u64 = nodes.metadata.resource_version.parse().unwrap_or(0);
     let mut table = Table::new(&[
-        "NODE", "AGENT", "APPLIED", "BEHIND", "LATENCY", "SERVICES", "BACKENDS", "PODS", "NIC", "DROPS",
+        "NODE", "AGENT", "APPLIED", "BEHIND", "LATENCY", "SERVICES", "BACKENDS", "PODS", "NIC", "DROPPED",
     ]);
     let mut problems = Vec::new();
     for node in &nodes.items {
@@ -64,7 +64,7 @@ fn describe(nodes: &List<Node>, states: &[NodeState]) -> String {
             s.backends.to_string(),
             of("pod"),
             of("nic"),
-            s.counters.values().sum::<u64>().to_string(),
+            lost(&s.counters).to_string(),
         ]);
         problems.extend(s.problems.iter().map(|p| format!("{name}: {p}")));
         let devices = s.devices.iter().filter_map(|d| d.error.as_ref().map(|e| (d, e)));
@@ -91,6 +91,12 @@ fn hooks<'a>(devices: impl Iterator<Item = &'a DeviceState>) -> String {
         return "0".into();
     }
     modes.iter().map(|(mode, n)| format!("{n} {mode}")).collect::<Vec<_>>().join(",")
+}
+
+/// Packets that the kernel programs dropped or refused; the other counters are of what went well.
+fn lost(counters: &BTreeMap<String, u64>) -> u64 {
+    let bad = |name: &str| name.starts_with("dropped") || name.starts_with("refused");
+    counters.iter().filter(|(name, _)| bad(name)).map(|(_, n)| n).sum()
 }
 
 fn latency(us: u64) -> String {
@@ -120,6 +126,8 @@ mod tests {
         state.status.applied_revision = Revision(10);
         state.status.connected = true;
         state.status.programming_latency_us = 1500;
+        let counters = [("forward", 1000), ("dropped_malformed", 2), ("refused_no_port", 3)];
+        state.status.counters = counters.map(|(name, n)| (name.to_owned(), n)).into();
         let device = |name: &str, role: &str, mode: &str| DeviceState {
             name: name.into(),
             role: role.into(),
@@ -133,7 +141,7 @@ mod tests {
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(
             fields(lines[1]),
-            ["node-1", "connected", "10", "2", "1.5ms", "0", "0", "1", "tc", "1", "xdp-native", "0"]
+            ["node-1", "connected", "10", "2", "1.5ms", "0", "0", "1", "tc", "1", "xdp-native", "5"]
         );
         assert!(lines[2].starts_with("node-2   no report"), "{}", lines[2]);
         assert_eq!(lines[3], "problem: node-1: device veth1: busy");
