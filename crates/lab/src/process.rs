@@ -1,7 +1,6 @@
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -25,13 +24,19 @@ pub struct Process {
 impl Process {
     /// The process of this id as it is now; `None` when there is none, or only what its parent has not yet collected.
     pub(crate) fn find(pid: i32) -> Option<Self> {
+        let (process, state) = Self::read(pid)?;
+        (!matches!(state, 'Z' | 'X')).then_some(process)
+    }
+
+    /// The same whether it still runs or has ended uncollected, and its state.
+    fn read(pid: i32) -> Option<(Self, char)> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         // The name, in parentheses, may hold anything; the state follows it.
         let (_, rest) = stat.rsplit_once(") ")?;
         let mut fields = rest.split(' ');
-        let state = fields.next()?;
+        let state = fields.next()?.chars().next()?;
         let started = fields.nth(18)?.parse().ok()?;
-        (!matches!(state, "Z" | "X")).then_some(Self { pid, started })
+        Some((Self { pid, started }, state))
     }
 
     pub fn alive(&self) -> bool {
@@ -96,25 +101,13 @@ impl Spawn<'_> {
         self.enter.detach().apply(&mut self.command);
         let name = self.command.get_program().to_string_lossy().into_owned();
         let mut child = self.command.spawn().doing(|| format!("start {name}"))?;
-        let process = Process::find(child.id() as i32);
+        // It may have ended already; it is not collected before the reaper's turn, so it is there to be read.
+        let process = Process::read(child.id() as i32).map(|(process, _)| process);
+        let process = process.ok_or(io::ErrorKind::NotFound).doing(|| format!("read the state of {name}"))?;
         // Collected when it ends, or it would stay a zombie while the caller lives.
         let reaper = std::thread::Builder::new().name("reaper".into());
-        let log = self.log.to_owned();
-        match process {
-            Some(process) => {
-                reaper.spawn(move || child.wait()).doing(|| "start a thread".into())?;
-                Ok(process)
-            }
-            None => {
-                let status = child.wait().doing(|| format!("wait for {name}"))?;
-                let how = match (status.code(), status.signal()) {
-                    (Some(code), _) => format!("exit code {code}"),
-                    (None, Some(signal)) => format!("signal {signal}"),
-                    (None, None) => "unknown".into(),
-                };
-                Err(Error::Died { what: name, how, log: log.display().to_string(), tail: tail(&log) })
-            }
-        }
+        reaper.spawn(move || child.wait()).doing(|| "start a thread".into())?;
+        Ok(process)
     }
 }
 
