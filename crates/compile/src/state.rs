@@ -17,12 +17,15 @@ pub struct State {
     namespaces: BTreeSet<Arc<str>>,
     records: BTreeMap<(Arc<str>, Arc<str>), Arc<DnsRecord>>,
     /// Addresses by namespace and name.
-    pods: HashMap<(Arc<str>, Arc<str>), Arc<[IpAddr]>>,
+    pods: HashMap<Id, Arc<[IpAddr]>>,
     problems: HashMap<(Kind, Arc<str>, Arc<str>), Vec<String>>,
     /// One allocation for each name that many objects repeat.
     names: HashSet<Arc<str>>,
     compilations: AtomicU64,
 }
+
+/// Namespace and name.
+type Id = (Arc<str>, Arc<str>);
 
 /// A Service, its slices, or both: they may come in any order.
 #[derive(Debug, Default)]

@@ -11,6 +11,7 @@ use crate::plan::Plan;
 mod build;
 mod forward;
 mod plugins;
+mod records;
 mod syntax;
 
 pub(crate) use syntax::Directive;

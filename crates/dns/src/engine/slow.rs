@@ -82,8 +82,8 @@ pub(super) async fn answer(
     };
     // Another name may be treated by another block, but is not rewritten again.
     let plan = resolver.plan.load_full();
-    let block = plan.block(&name).unwrap_or(block);
-    let (plugin, mut got) = ask.with_dns64(block, &name, new.qtype).await;
+    let other = plan.block(&name).unwrap_or(block);
+    let (plugin, mut got) = ask.with_dns64(other, &name, new.qtype).await;
     let asked = hickory(&query.name);
     let became = hickory(&name);
     let sections = [&mut got.answers, &mut got.authority, &mut got.additional];

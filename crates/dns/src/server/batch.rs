@@ -34,7 +34,7 @@ impl Buffers {
             headers: [MultiHeaders::preallocate(BATCH, None), MultiHeaders::preallocate(BATCH, None)],
             requests: vec![vec![0; REQUEST_MAX]; BATCH],
             received: Vec::with_capacity(BATCH),
-            responses: vec![Vec::with_capacity(512); BATCH],
+            responses: vec![Vec::new(); BATCH],
             peers: Vec::with_capacity(BATCH),
         }
     }
