@@ -109,8 +109,9 @@ impl Conversation {
     pub fn bulk(mut self, bytes: usize) {
         let mut writer = self.0.try_clone().expect("clones");
         let data = |at: usize| (at as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_ne_bytes();
+        // Before anybody waits for it: on an emulated machine this alone takes seconds.
+        let block: Vec<u8> = (0..bytes / 8).flat_map(data).collect();
         let sent = std::thread::spawn(move || {
-            let block: Vec<u8> = (0..bytes / 8).flat_map(data).collect();
             writer.write_all(&block).expect("writes");
             writer.shutdown(std::net::Shutdown::Write).expect("ends");
         });
