@@ -233,8 +233,7 @@ impl Metrics {
             server: format!("{}://{addr}", if transport == Transport::Tls { "tls" } else { "dns" }),
             proto: match transport {
                 Transport::Udp => "udp",
-                Transport::Tcp => "tcp",
-                Transport::Tls => "tcp-tls",
+                Transport::Tcp | Transport::Tls => "tcp",
             },
             family: if addr.is_ipv4() { "1" } else { "2" },
             requests: std::array::from_fn(|_| 0.into()),

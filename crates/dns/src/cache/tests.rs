@@ -221,6 +221,7 @@ proptest! {
         if let Some(reply) = Reply::parse(bytes, 7, &question(), CacheLimits::default()) {
             let mut out = Vec::new();
             reply.write(&mut out, reply.stored + Duration::from_secs(3));
+            reply.rotate(&mut out);
             prop_assert_eq!(out.len(), reply.bytes.len());
         }
     }
