@@ -110,7 +110,7 @@ fn translate<A: Address, M: Maps<A>, P: Packet + Router<A>>(
     packet: &mut P,
     work: &mut Work<A>,
 ) -> Verdict {
-    let mut via = Via::Stack;
+    work.via = Via::Stack;
     if work.value.flags & flags::MASQUERADE != 0 {
         if work.flow.ttl <= 1 {
             // The stack says so to the sender.
@@ -120,25 +120,25 @@ fn translate<A: Address, M: Maps<A>, P: Packet + Router<A>>(
             return Verdict::Handover;
         }
         // Asked before anything is written: whoever takes over must find the packet as it came.
-        via = ask(packet, work);
-        if via == Via::Handover {
+        work.via = ask(packet, work);
+        if work.via == Via::Handover {
             maps.count(counter::NO_NEIGHBOUR);
             return Verdict::Handover;
         }
     }
-    if let Err(error) = rewrite(maps, packet, work, via != Via::Stack) {
+    if let Err(error) = rewrite(maps, packet, work, work.via != Via::Stack) {
         return not_written(maps, error);
     }
     let back = work.flow.key.direction == direction::REVERSE;
     maps.count(if back { counter::REVERSE } else { counter::FORWARD });
-    if via == Via::Stack {
+    if work.via == Via::Stack {
         return Verdict::Pass;
     }
     maps.count(counter::REDIRECT);
     if !age::<A, P>(packet) {
         return not_written(maps, NotWritten::Failed);
     }
-    if via == Via::Neighbour {
+    if work.via == Via::Neighbour {
         return Verdict::Neighbour(work.hop.device);
     }
     if packet.store(0, &work.hop.link) {

@@ -194,7 +194,7 @@ pub struct Hop {
 }
 
 /// How to send a packet on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Via {
     /// Out of the hop's device, with its link addresses.
     Link,
@@ -203,5 +203,6 @@ pub enum Via {
     /// tc must do it: the neighbour is not known.
     Handover,
     /// The stack shall see what to do.
+    #[default]
     Stack,
 }

@@ -4,7 +4,7 @@
 use eastwest_abi::{Conntrack, ConntrackKey};
 
 use crate::parse::Flow;
-use crate::traits::Hop;
+use crate::traits::{Hop, Via};
 
 /// What the slow paths work on.
 #[derive(Clone, Copy, Debug, Default)]
@@ -15,6 +15,9 @@ pub struct Work<A> {
     pub value: Conntrack<A>,
     /// Where it goes next, at a NIC.
     pub(crate) hop: Hop,
+    /// How it gets there. Here and not in a register: Linux 6.1's verifier forgets over a call that a constant decides a
+    /// branch behind it, and takes the branch's other side out of the program.
+    pub(crate) via: Via,
     /// Key of the other half.
     pub(crate) other: ConntrackKey<A>,
     /// Value of the other half.
