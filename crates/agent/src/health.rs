@@ -1,7 +1,7 @@
 //! kube-proxy's health and CoreDNS' readiness, from what the agent knows of itself.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -69,12 +69,17 @@ async fn answer(State(health): State<Arc<Health>>) -> Response {
     (code, headers, body.to_string()).into_response()
 }
 
-/// `/ready` as CoreDNS' `ready` plugin: names are known.
-pub fn dns_ready(index: Arc<Index>) -> Router {
-    async fn ready(State(index): State<Arc<Index>>) -> (StatusCode, &'static str) {
-        if index.synced() { (StatusCode::OK, "OK") } else { (StatusCode::SERVICE_UNAVAILABLE, "kubernetes") }
+/// `/ready` as CoreDNS' `ready` plugin: names are known, and the end is not near.
+pub fn dns_ready(index: Arc<Index>, ending: Arc<AtomicBool>) -> Router {
+    type Known = (Arc<Index>, Arc<AtomicBool>);
+    async fn ready(State((index, ending)): State<Known>) -> (StatusCode, &'static str) {
+        match index.synced() {
+            _ if ending.load(Ordering::Relaxed) => (StatusCode::SERVICE_UNAVAILABLE, "lameduck"),
+            true => (StatusCode::OK, "OK"),
+            false => (StatusCode::SERVICE_UNAVAILABLE, "kubernetes"),
+        }
     }
-    Router::new().route("/ready", get(ready)).with_state(index)
+    Router::new().route("/ready", get(ready)).with_state((index, ending))
 }
 
 /// `/health` as CoreDNS' `health` plugin.

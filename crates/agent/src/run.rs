@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
@@ -210,11 +211,12 @@ pub async fn run(settings: Settings, reload: impl Fn()) -> anyhow::Result<()> {
     }));
     let mut dns_registry = Registry::default();
     dns_metrics.register(&mut dns_registry);
+    let ending = Arc::new(AtomicBool::new(false));
     let listeners = [
         ("healthz", settings.healthz_listen, health.router()),
         ("metrics", settings.metrics_listen, http::metrics(registry)),
         ("dnsMetrics", settings.dns_metrics_listen, http::metrics(dns_registry)),
-        ("dnsReady", settings.dns_ready_listen, health::dns_ready(index)),
+        ("dnsReady", settings.dns_ready_listen, health::dns_ready(index, ending.clone())),
         ("dnsHealth", settings.dns_health_listen, health::dns_health()),
     ];
     for (name, address, router) in listeners {
@@ -250,6 +252,7 @@ pub async fn run(settings: Settings, reload: impl Fn()) -> anyhow::Result<()> {
                 Signal::Stop(name) => {
                     info!(signal = name, "stopping; the kernel goes on with what is programmed");
                     // Who asks is told elsewhere meanwhile, that this DNS is about to end.
+                    ending.store(true, Relaxed);
                     tokio::time::sleep(resolver.lameduck().min(LAMEDUCK)).await;
                     break false;
                 }

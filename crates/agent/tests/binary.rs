@@ -44,7 +44,8 @@ fn print_config_shows_every_value_with_its_source_and_can_be_given_back() {
 
 #[test]
 fn what_is_wrong_with_the_command_line_is_told() {
-    let cases: &[(&[&str], &[(&str, &str)], i32, &str)] = &[
+    type Case<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], i32, &'a str);
+    let cases: &[Case<'_>] = &[
         (&["--pod-hook", "ebpf"], &[], 2, "accepted: tc, xdp"),
         (&[], &[("EASTWEST_ZOME", "x")], 2, "did you mean EASTWEST_ZONE?"),
         (&["--config", "/nonexistent.yaml"], &[], 2, "/nonexistent.yaml"),

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -58,6 +58,8 @@ pub(crate) struct Upstream {
     /// Failures since it last answered.
     pub(crate) fails: AtomicU32,
     pub(crate) probed: AtomicBool,
+    /// It does not keep the case of letters: its questions are plain.
+    plain: AtomicBool,
     idle: Mutex<Vec<(Box<dyn Stream>, Instant)>>,
 }
 
@@ -103,6 +105,16 @@ fn mixed(name: &[u8]) -> Vec<u8> {
     name.iter().map(&mut flip).collect()
 }
 
+/// What came back by UDP.
+enum Heard {
+    Reply(Reply),
+    /// An answer, were it not for the case of its letters: of an upstream that does not keep it, or forged. It is not
+    /// taken, but asked for again.
+    OtherCase,
+    /// Nothing but strangers' answers.
+    Strangers,
+}
+
 impl Upstream {
     pub(crate) fn new(addr: SocketAddr, tls: Option<Tls>) -> Self {
         Self {
@@ -111,6 +123,7 @@ impl Upstream {
             avoid_until: 0.into(),
             fails: 0.into(),
             probed: false.into(),
+            plain: false.into(),
             idle: Mutex::default(),
         }
     }
@@ -129,22 +142,22 @@ impl Upstream {
             if manner.tcp || self.tls.is_some() {
                 return self.stream(question, manner, limits).await;
             }
-            let reply = match self.udp(question, true, manner, limits, metrics).await? {
-                // A server from before EDNS says FORMERR to it (RFC 6891 §7).
-                Some(reply) if reply.rcode == rcode::FORMERR => {
-                    self.udp(question, false, manner, limits, metrics).await?
+            let mut edns = true;
+            // Once more in plain letters, once more without EDNS, then by TCP.
+            for _ in 0..3 {
+                match self.udp(question, edns, manner, limits, metrics).await? {
+                    Heard::OtherCase => self.plain.store(true, Relaxed),
+                    // A server from before EDNS says FORMERR to it (RFC 6891 §7).
+                    Heard::Reply(reply) if reply.rcode == rcode::FORMERR && edns => edns = false,
+                    Heard::Reply(reply) if !reply.truncated => return Ok(reply),
+                    Heard::Reply(_) | Heard::Strangers => break,
                 }
-                reply => reply,
-            };
-            match reply {
-                Some(reply) if !reply.truncated => Ok(reply),
-                _ => self.stream(question, manner, limits).await,
             }
+            self.stream(question, manner, limits).await
         };
         tokio::time::timeout(timeout, exchange).await.map_err(|_| io::ErrorKind::TimedOut)?
     }
 
-    /// `None`: nothing but strangers' answers.
     async fn udp(
         &self,
         question: &Question,
@@ -152,31 +165,31 @@ impl Upstream {
         manner: Manner,
         limits: CacheLimits,
         metrics: &Metrics,
-    ) -> io::Result<Option<Reply>> {
+    ) -> io::Result<Heard> {
         let to = self.addr;
         let any: IpAddr =
             if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         let socket = UdpSocket::bind((any, 0)).await?;
         socket.connect(to).await?;
         let id = rand::random::<u16>();
-        let name = if manner.mixed_case { mixed(&question.name) } else { question.name.to_vec() };
+        let mixes = manner.mixed_case && !self.plain.load(Relaxed);
+        let name = if mixes { mixed(&question.name) } else { question.name.to_vec() };
         socket.send(&encode(question, &name, id, edns)).await?;
         let mut buf = vec![0; 4096];
         for _ in 0..MISMATCHES_MAX {
             let n = socket.recv(&mut buf).await?;
             let buf = &buf[..n];
-            // An upstream that does not keep the case is asked by TCP, where nothing needs to be guessed.
             let asked = buf.get(HEADER..HEADER + name.len()).unwrap_or_default();
-            let same = !manner.mixed_case || asked == name;
+            let same = !mixes || asked == name;
             if same && let Some(reply) = Reply::parse(buf.to_vec(), id, question, limits) {
-                return Ok(Some(reply));
+                return Ok(Heard::Reply(reply));
             }
             metrics.mismatch(to);
             if !same && buf.starts_with(&id.to_be_bytes()) && asked.eq_ignore_ascii_case(&name) {
-                return Ok(None);
+                return Ok(Heard::OtherCase);
             }
         }
-        Ok(None)
+        Ok(Heard::Strangers)
     }
 
     /// Over a connection that is at hand, or a new one.

@@ -158,6 +158,8 @@ enum Manner {
     Truncates,
     /// FORMERR to EDNS.
     Ancient,
+    /// Answers in lower case.
+    Lowers,
     Slow,
 }
 
@@ -253,6 +255,12 @@ async fn upstream(manner: Manner, address: [u8; 4]) -> Upstream {
                     reply.metadata.truncation = true;
                     send(&reply).await;
                 }
+                Manner::Lowers => {
+                    let name = query.queries[0].name().to_lowercase();
+                    reply.queries[0].set_name(name.clone());
+                    reply.answers[0].name = name;
+                    send(&reply).await;
+                }
                 Manner::Ancient => {
                     if query.edns.is_some() {
                         reply.answers.clear();
@@ -281,6 +289,7 @@ async fn upstreams_by_manner() {
         (Manner::ServFail, vec![good], ResponseCode::NoError, 1),
         (Manner::NxDomain, vec![good], ResponseCode::NXDomain, 0),
         (Manner::Ancient, vec![], ResponseCode::NoError, 1),
+        (Manner::Lowers, vec![], ResponseCode::NoError, 1),
         (Manner::Truncates, vec![], ResponseCode::NoError, 101),
     ];
     for (i, (manner, others, code, answers)) in cases.into_iter().enumerate() {

@@ -193,8 +193,70 @@ fn imports() {
     assert!(read("import self\n").unwrap_err().message.contains("nested too deep"));
 }
 
+/// Of which files that nobody meant are made.
+const WORDS: [&str; 48] = [
+    "\n",
+    "\n",
+    "\n",
+    "{\n",
+    "{\n",
+    "}\n",
+    "}\n",
+    "{",
+    "}",
+    "\"",
+    "`",
+    "#",
+    ",",
+    ".",
+    ".:53",
+    "10.0.0.0/33",
+    "::/0",
+    "kubernetes",
+    "cluster.local",
+    "fallthrough",
+    "pods",
+    "verified",
+    "forward",
+    "tls://1.1.1.1%x",
+    "/dev/null",
+    "192.0.2.1:99999",
+    "cache",
+    "success",
+    "prefetch",
+    "18446744073709551616",
+    "-1",
+    "5s",
+    "1e999h",
+    "serve_stale",
+    "rewrite",
+    "name",
+    "regex",
+    "(((",
+    "template",
+    "IN",
+    "ANY",
+    "answer",
+    "{{ .Name }}",
+    "{{",
+    "acl",
+    "net",
+    "hosts",
+    "import",
+];
+
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(500))]
+
+    #[test]
+    fn no_words_upset_the_reader(words in proptest::collection::vec(0usize..WORDS.len(), 0..60)) {
+        let text: String = words.iter().map(|w| WORDS[*w]).collect::<Vec<_>>().join(" ");
+        for text in [text.clone(), format!(". {{\n{text}\n}}\n")] {
+            if let Err(e) = build(&text) {
+                proptest::prop_assert!(e.line <= text.lines().count() + 1 && !e.message.is_empty());
+            }
+        }
+    }
 
     #[test]
     fn no_text_upsets_the_reader(
