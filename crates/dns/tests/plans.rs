@@ -430,6 +430,17 @@ async fn cookies_nsid_and_who_we_are() {
     }
     let nsid = send(server.addr, &with((3, b""))).await.unwrap();
     assert_eq!(option(&nsid, 3).unwrap(), b"node-7");
+    // Over a connection: how long it may be idle, and nothing by UDP.
+    assert_eq!(option(&send(server.addr, &with((11, b""))).await.unwrap(), 11), None);
+    let mut stream = TcpStream::connect(server.addr).await.unwrap();
+    for (asked, told) in [(11, Some(vec![0, 100])), (65_000, None)] {
+        let bytes = with((asked, b"")).to_vec().unwrap();
+        stream.write_u16(bytes.len() as u16).await.unwrap();
+        stream.write_all(&bytes).await.unwrap();
+        let mut bytes = vec![0; stream.read_u16().await.unwrap().into()];
+        stream.read_exact(&mut bytes).await.unwrap();
+        assert_eq!(option(&Message::from_vec(&bytes).unwrap(), 11), told);
+    }
     let odd = send(server.addr, &with((65_000, b"xyz"))).await.unwrap();
     assert_eq!((odd.metadata.response_code, option(&odd, 65_000)), (ResponseCode::NoError, None));
     for (name, text) in

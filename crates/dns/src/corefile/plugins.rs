@@ -88,13 +88,58 @@ pub(super) fn plugin(b: &mut Building<'_>, d: &Directive) -> Outcome<()> {
         },
         "template" => records::template(b, d),
         "whoami" => none(d).map(|()| b.block.whoami = true),
-        other => refuse(d, instead(other)),
+        other => match instead(other) {
+            Some(why) => refuse(d, why),
+            None => refuse(d, &unheard_of(other)),
+        },
     }
 }
 
+/// Plugins that are followed.
+const FOLLOWED: [&str; 30] = [
+    "acl",
+    "any",
+    "autopath",
+    "bind",
+    "bufsize",
+    "cache",
+    "cancel",
+    "chaos",
+    "debug",
+    "dns64",
+    "errors",
+    "forward",
+    "header",
+    "health",
+    "hosts",
+    "import",
+    "kubernetes",
+    "loadbalance",
+    "local",
+    "log",
+    "loop",
+    "metadata",
+    "minimal",
+    "multisocket",
+    "nsid",
+    "prometheus",
+    "ready",
+    "reload",
+    "rewrite",
+    "template",
+];
+
+/// Of a name that no plugin has; with the one that was meant, perhaps.
+fn unheard_of(name: &str) -> String {
+    let near = FOLLOWED.iter().map(|f| (strsim::damerau_levenshtein(name, f), *f)).min();
+    let meant =
+        near.filter(|(distance, _)| *distance <= 2).map_or(String::new(), |(_, f)| format!(" (is it {f}?)"));
+    format!("is no plugin of CoreDNS that is known here{meant}; docs/dns-plugins.md has them all")
+}
+
 /// What to do about a plugin that is not here.
-fn instead(name: &str) -> &'static str {
-    match name {
+fn instead(name: &str) -> Option<&'static str> {
+    let why = match name {
         "auto" | "file" | "secondary" => {
             "zone files are not served; put the records into DnsRecord objects, or forward the zone to a server that has it"
         }
@@ -116,8 +161,9 @@ fn instead(name: &str) -> &'static str {
         "pprof" | "trace" => "there is no such interface; metrics are at --dns-metrics-listen; remove it",
         "tsig" => "signed queries are not checked; use acl",
         "on" | "ondemand" => "no program is started; remove it",
-        _ => "is no plugin of CoreDNS that is known here; see docs/dns-plugins.md",
-    }
+        _ => return None,
+    };
+    Some(why)
 }
 
 pub(super) fn refuse<T>(d: &Directive, why: &str) -> Outcome<T> {

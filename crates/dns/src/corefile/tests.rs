@@ -111,7 +111,7 @@ fn errors_name_the_line_and_what_to_do() {
     for (text, line, parts) in [
         ("", 1, "no server block"),
         (".:53 {\n errors\n", 2, "ends before a `}`"),
-        (".:53 {\n erorrs\n}", 2, "erorrs: is no plugin of CoreDNS that is known here"),
+        (".:53 {\n erorrs\n}", 2, "erorrs: is no plugin of CoreDNS that is known here (is it errors?)"),
         (".:53 {\n errors\n errors\n}", 3, "stands in this block already, in line 2"),
         (".:5353 {\n errors\n}", 1, "port 53 is what is served here"),
         ("tls://. {\n errors\n}", 1, "--dns-tls-cert"),
