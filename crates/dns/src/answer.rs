@@ -2,10 +2,11 @@
 
 use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{Name, Record, RecordType};
+use hickory_proto::serialize::binary::BinDecodable;
 
 use crate::Index;
 use crate::index::Found;
-use crate::wire::{self, Request, rcode};
+use crate::wire::{Request, rcode};
 use crate::writer::{Limits, Scratch, Transport, Writer};
 
 /// What the index knows about a name.
@@ -45,10 +46,15 @@ impl Index {
         let wrong = || NameError(name.to_owned());
         let mut owner = Name::from_ascii(name).map_err(|_| wrong())?;
         owner.set_fqdn(true);
+        self.lookup_name(owner, rtype).ok_or_else(wrong)
+    }
+
+    /// As [`Index::lookup`]; `None`: the name cannot be asked for.
+    pub(crate) fn lookup_name(&self, owner: Name, rtype: RecordType) -> Option<Answer> {
         let mut message = Message::new(0, MessageType::Query, OpCode::Query);
         message.add_query(Query::query(owner, rtype));
-        let request = message.to_vec().map_err(|_| wrong())?;
-        let Request::Query(query) = Request::parse(&request) else { return Err(wrong()) };
+        let request = message.to_vec().ok()?;
+        let Request::Query(query) = Request::parse(&request) else { return None };
         let mut out = Vec::new();
         let mut scratch = Scratch::default();
         let limits = Limits { udp: 4096 };
@@ -57,13 +63,13 @@ impl Index {
             Found::Done(code) => (code, Next::Complete),
             Found::Outside => (rcode::NOERROR, Next::Forward),
             Found::Chase(target) => {
-                let target = Name::from_ascii(wire::presentation(target.wire())).map_err(|_| wrong())?;
+                let target = Name::from_bytes(target.wire()).ok()?;
                 (rcode::NOERROR, Next::Chase(target))
             }
         };
         writer.finish(code, None);
-        let message = Message::from_vec(&out).map_err(|_| wrong())?;
-        Ok(Answer {
+        let message = Message::from_vec(&out).ok()?;
+        Some(Answer {
             rcode: message.metadata.response_code,
             answers: message.answers,
             authority: message.authorities,

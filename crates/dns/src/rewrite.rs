@@ -96,6 +96,10 @@ pub(crate) struct Rewritten {
 /// Applies `rules` to a question; `None` when none of them fits.
 pub(crate) fn apply(rules: &[Rewrite], name: &[u8], qtype: u16) -> Option<Rewritten> {
     let mut text = presentation(name).to_ascii_lowercase();
+    // Octets that text has to escape are in no name that a rule means.
+    if text.contains('\\') {
+        return None;
+    }
     let mut out = Rewritten { name: name.to_vec(), qtype, ttl: None, answers: Vec::new() };
     let mut any = false;
     for (i, rule) in rules.iter().enumerate() {

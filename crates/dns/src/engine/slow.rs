@@ -7,6 +7,7 @@ use std::sync::Arc;
 use hickory_proto::op::{Message, MessageType, OpCode, ResponseCode};
 use hickory_proto::rr::rdata::{A, AAAA, CNAME, PTR, SRV};
 use hickory_proto::rr::{Name as HickoryName, RData, Record, RecordType};
+use hickory_proto::serialize::binary::{BinDecodable, BinEncodable};
 
 use super::fit;
 use crate::cache::{ForwardError, Question};
@@ -104,8 +105,8 @@ pub(super) async fn answer(
 }
 
 fn hickory(name: &Name) -> HickoryName {
-    // A name that was read off the wire is one.
-    HickoryName::from_ascii(presentation(name.wire())).unwrap_or_else(|_| HickoryName::root())
+    // What was read off the wire as a name is one.
+    HickoryName::from_bytes(name.wire()).unwrap_or_else(|_| HickoryName::root())
 }
 
 #[derive(Clone, Copy)]
@@ -175,8 +176,8 @@ impl Ask<'_> {
             }
         }
         if block.kubernetes {
-            let found = self.resolver.index.lookup(&presentation(name.wire()), RecordType::from(qtype));
-            let Ok(found) = found else {
+            let found = self.resolver.index.lookup_name(hickory(name), RecordType::from(qtype));
+            let Some(found) = found else {
                 return (Plugin::Kubernetes, Got { rcode: rcode::FORMERR, ..Got::default() });
             };
             let mut got = Got {
@@ -191,7 +192,8 @@ impl Ask<'_> {
                 Next::Complete => return (Plugin::Kubernetes, got),
                 Next::Forward => {}
                 Next::Chase(target) => {
-                    let Some(target) = Name::parse(&target.to_ascii()) else {
+                    let wire = target.to_bytes().unwrap_or_default();
+                    let Some((target, _)) = Name::read(&wire, 0) else {
                         return (Plugin::Kubernetes, got);
                     };
                     let plan = self.resolver.plan.load_full();
@@ -403,7 +405,8 @@ pub(super) fn write(
         message.authorities = got.authority;
         message.additionals = got.additional;
     }
-    let Ok(bytes) = message.to_vec() else {
+    let bytes = message.to_vec().ok().filter(|b| b.len() >= query.question_end);
+    let Some(bytes) = bytes else {
         super::fail(out, &mut scratch, request, query, limits, ForwardError::NoAnswer);
         return rcode::SERVFAIL;
     };

@@ -308,8 +308,54 @@ fn any_transport() -> impl Strategy<Value = Transport> {
     prop_oneof![Just(Transport::Udp), Just(Transport::Tcp)]
 }
 
+const SLOW: &str = ". {\n hosts {\n  10.0.0.1 a.test\n  fallthrough\n }\n rewrite name substring a b\n \
+    rewrite name suffix .x .web.default.svc.cluster.local\n template IN TXT {\n  match .*\n  answer \"{{ .Name }} IN TXT x\"\n  \
+    fallthrough\n }\n dns64\n local\n minimal\n header {\n  response set aa\n }\n kubernetes cluster.local\n}";
+
+/// As [`worker_of`], where every answer is put together of records.
+fn slow_worker() -> Worker {
+    static SHARED: std::sync::OnceLock<(Arc<Engine>, Arc<Counters>)> = std::sync::OnceLock::new();
+    let (engine, counters) = SHARED.get_or_init(|| {
+        let w = worker(Transport::Udp);
+        let environment = crate::Environment::default();
+        let corefile = crate::Corefile::parse(SLOW, std::path::Path::new("/"), &environment).unwrap();
+        w.engine.resolver.configure(Some(&corefile), crate::Access::open(), &environment).unwrap();
+        (w.engine, w.counters)
+    });
+    Worker::new(engine.clone(), Transport::Udp, counters.clone())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    /// Names of any octets, through every plugin that makes records.
+    #[test]
+    fn odd_names_on_the_slow_way(
+        labels in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..20), 0..8),
+        ours in any::<bool>(),
+        rtype in prop_oneof![Just(1u16), Just(28), Just(16), Just(33), Just(12), Just(255)],
+    ) {
+        let mut request = vec![0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+        for label in &labels {
+            request.push(label.len() as u8);
+            request.extend_from_slice(label);
+        }
+        request.extend_from_slice(if ours { b"\x07cluster\x05local\x00" } else { b"\x00" });
+        request.extend_from_slice(&rtype.to_be_bytes());
+        request.extend_from_slice(&[0, 1]);
+        let mut out = Vec::new();
+        let response = match slow_worker().handle(&request, CLIENT, &mut out) {
+            Verdict::Reply => out,
+            Verdict::Silence => return Err(TestCaseError::fail("silence")),
+            Verdict::Pending(pending) => {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                runtime.block_on(pending.finish())
+            }
+        };
+        prop_assert!(response.len() <= 512);
+        prop_assert_eq!(&response[12..request.len()], &request[12..], "the question as it was asked");
+        prop_assert!(Message::from_vec(&response).is_ok());
+    }
 
     #[test]
     fn random_bytes(transport in any_transport(), bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
