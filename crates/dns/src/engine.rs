@@ -214,7 +214,7 @@ impl Worker {
             writer.finish(rcode::NOERROR, None);
             return Answered::Done(Plugin::Any, rcode::NOERROR);
         }
-        if !block.is_plain() {
+        if !block.is_plain(&query.name, query.qtype) {
             return Answered::Wait(Wait::Slow, block.clone());
         }
         let resolver = &self.engine.resolver;

@@ -11,7 +11,7 @@ use crate::forward::Group;
 use crate::hosts::Hosts;
 use crate::rewrite::Rewrite;
 use crate::template::Template;
-use crate::wire::{Name, encode_name};
+use crate::wire::{Name, encode_name, rtype};
 
 /// How queries are treated.
 #[derive(Debug)]
@@ -95,17 +95,24 @@ pub(crate) struct HeaderRule {
 }
 
 impl Block {
-    /// Whether records alone make the answer, so that it is written straight to the wire.
-    pub(crate) fn is_plain(&self) -> bool {
+    /// Whether records alone make the answer to this question, so that it is written straight to the wire.
+    pub(crate) fn is_plain(&self, name: &Name, qtype: u16) -> bool {
         let Self { dns64, rewrite, header, minimal, templates, hosts, whoami, local, .. } = self;
-        dns64.is_none()
-            && rewrite.is_empty()
-            && header.is_empty()
+        let within = |zones: &[Name]| zones.iter().any(|z| name.below(z).is_some());
+        let last = name.count().checked_sub(1).map(|i| name.label(i));
+        let by_template = |t: &Template| t.qtype.is_none_or(|q| q == qtype) && within(&t.zones);
+        let by_hosts = |h: &Hosts| {
+            let known = || qtype == rtype::PTR || h.table.load().addresses(name.wire()).is_some();
+            within(&h.zones) && (!within(&h.fallthrough) || known())
+        };
+        header.is_empty()
             && !minimal
-            && templates.is_empty()
-            && hosts.is_empty()
             && !whoami
-            && !local
+            && (dns64.is_none() || qtype != rtype::AAAA)
+            && !(*local && matches!(last, Some(b"localhost" | b"arpa")))
+            && !templates.iter().any(by_template)
+            && !hosts.iter().any(by_hosts)
+            && (rewrite.is_empty() || crate::rewrite::apply(rewrite, name.wire(), qtype).is_none())
     }
 
     pub(crate) fn group(&self, name: &Name) -> Option<&Arc<Group>> {

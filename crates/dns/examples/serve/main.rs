@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use eastwest_compile::{CompiledService, DnsEndpoint, DnsPort, DnsService, ServiceKey};
 use eastwest_dns::{
-    ForwardOptions, Forwarder, Index, IndexOptions, Metrics, Resolver, Server, ServerOptions,
+    Access, Corefile, Environment, ForwardOptions, Forwarder, Index, IndexOptions, Metrics, Resolver, Server,
+    ServerOptions,
 };
 use eastwest_model::Protocol;
 use tokio_util::sync::CancellationToken;
@@ -45,6 +46,12 @@ struct Args {
     /// Upstreams; without it names outside cluster.local get SERVFAIL.
     #[arg(long)]
     resolv_conf: Option<PathBuf>,
+    /// Certificate chain and key in PEM, for DNS over TLS on a port of its own.
+    #[arg(long, num_args = 2, value_names = ["CERT", "KEY"])]
+    tls: Vec<PathBuf>,
+    /// Corefile to follow.
+    #[arg(long)]
+    corefile: Option<PathBuf>,
     /// Write dnsperf's input for the virtual addresses here.
     #[arg(long)]
     queries: Option<PathBuf>,
@@ -134,9 +141,18 @@ async fn main() -> anyhow::Result<()> {
             eastwest_dns::follow_resolv_conf(&path, forwarder, Duration::from_secs(5)).await;
         });
     }
-    let options = ServerOptions { workers: args.workers, ..ServerOptions::default() };
-    let server = Server::bind(&args.listen, Resolver::new(index, forwarder, metrics), options)?;
-    println!("serving on {:?}", server.addresses());
+    let tls = match &args.tls[..] {
+        [cert, key] => Some(eastwest_dns::tls_config(cert, key)?),
+        _ => None,
+    };
+    let options = ServerOptions { workers: args.workers, tls, tls_port: 0, ..ServerOptions::default() };
+    let resolver = Resolver::new(index, forwarder, metrics);
+    if let Some(path) = &args.corefile {
+        let environment = Environment::default();
+        resolver.configure(Some(&Corefile::read(path, &environment)?), Access::open(), &environment)?;
+    }
+    let server = Server::bind(&args.listen, resolver, options)?;
+    println!("serving on {:?}, by TLS on {:?}", server.addresses(), server.tls_addresses());
     server.run(stop).await;
     Ok(())
 }

@@ -54,7 +54,8 @@ fn kubeadm_as_it_is() {
     assert_eq!((options.ttl, options.pods), (30, PodMode::Insecure));
     assert_eq!(plan.lameduck.as_secs(), 5);
     let block = &plan.blocks[0];
-    assert!(block.is_plain() && block.kubernetes && block.loadbalance && block.autopath.is_some());
+    let www = crate::wire::Name::parse("www.test").unwrap();
+    assert!(block.is_plain(&www, 28) && block.kubernetes && block.loadbalance && block.autopath.is_some());
     let group = &block.groups[0].options;
     assert_eq!((group.max_concurrent, group.policy), (1000, crate::forward::Policy::Random));
     assert_eq!((group.cache.positive, group.cache.negative), (30, 30));
@@ -104,6 +105,27 @@ fn common_config_maps() {
     assert_eq!((limits.positive, limits.positive_min, limits.negative, limits.failure), (120, 10, 60, 10));
     assert_eq!(limits.stale, Some(Stale { longest: 3600, verify: true }));
     assert!(limits.keep_ttl && limits.prefetch.is_some_and(|p| p.hits == 5 && p.percent == 20));
+}
+
+#[test]
+fn only_questions_that_a_plugin_is_for_leave_the_short_way() {
+    let text = ". {\n hosts {\n  10.0.0.1 a.test\n  fallthrough\n }\n rewrite name b.test c.test\n template IN TXT t.test {\n  \
+                rcode NXDOMAIN\n }\n dns64\n local\n kubernetes cluster.local\n}";
+    let (plan, _) = build(text).unwrap();
+    for (name, qtype, plain) in [
+        ("web.default.svc.cluster.local", 1, true),
+        ("web.default.svc.cluster.local", 28, false),
+        ("a.test", 1, false),
+        ("b.test", 1, false),
+        ("c.test", 1, true),
+        ("t.test", 16, false),
+        ("t.test", 1, true),
+        ("x.localhost", 1, false),
+        (".", 2, true),
+    ] {
+        let name = crate::wire::Name::parse(name).unwrap();
+        assert_eq!(plan.blocks[0].is_plain(&name, qtype), plain, "{name:?} {qtype}");
+    }
 }
 
 #[test]
