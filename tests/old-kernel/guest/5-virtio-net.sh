@@ -1,13 +1,16 @@
 # A node whose NIC is a real driver's: virtio_net. One card takes the place of node-1's NIC, the other that of its cable's
 # end at the fabric, so every packet in or out of node-1 goes through the emulated hardware. Pods are hooked the other way
-# than in 4-lab: by generic XDP.
+# than in 4-lab: by generic XDP, which node-1's agent changes to when it starts again.
 node=ew-lab-node-1 fabric=ew-lab-fabric
+state=/run/eastwest/lab/lab/state.json
 
 # The card with this hardware address, whatever its name is now.
 card() { ip -o link show | grep "$1" | sed -E 's/^[0-9]+: ([^:@]+).*/\1/'; }
 
 # Native, not xdpgeneric.
 hooked() { ip -n "$node" -details link show dev eth0 | grep -q 'prog/xdp id'; }
+
+pods_by_xdp() { eastwest get nodestates node-1 -o json | grep -qE '"mode": *"xdp-generic"'; }
 
 # Sum over the driver's receive queues.
 xdp_packets() {
@@ -16,7 +19,13 @@ xdp_packets() {
 }
 
 test_node_on_virtio_net() {
-  cluster --pod-hook xdp
+  if [ -e "$state" ]; then
+    grep -qE '"podHook": *"tc"' "$state"
+    sed -i -E 's/("podHook": *)"tc"/\1"xdp"/' "$state"
+    eastwest lab restart agent node-1
+  else
+    cluster --pod-hook xdp
+  fi
   ip -n "$node" -o address show dev eth0 scope global | sed -E 's/.* inet6? ([^ ]+).*/\1/' >/tmp/addresses
   # Those by the NIC, and those of pods, which name its address as their source: they go with it.
   for family in -4 -6; do
@@ -40,6 +49,7 @@ test_node_on_virtio_net() {
     done <"/tmp/routes$family"
   done
   eventually 10 hooked
+  eventually 30 pods_by_xdp
 }
 
 # From a pod of node-1: the packets for web-2 leave by virtio_net after the translation at the pod's device.
@@ -58,4 +68,7 @@ test_outside_client_through_native_xdp() {
   [ "$after" -gt "$before" ] || die "no packet met XDP in the driver"
 }
 
-test_lab_goes_down() { eastwest lab down; }
+test_lab_goes_down() {
+  eastwest lab down
+  same "namespaces left" "$(ip netns list)" ""
+}
