@@ -29,13 +29,13 @@ pub(crate) fn compile(key: &ServiceKey, service: &ServiceInput, slices: &[&Slice
 fn frontends(service: &ServiceInput, ips: &[IpAddr], slices: &[&SliceInput]) -> Vec<Frontend> {
     let mut out = Vec::with_capacity(ips.len() * service.ports.len());
     for port in &service.ports {
-        let mut made: Vec<(bool, Arc<[Backend]>)> = Vec::with_capacity(2);
+        let mut made: Vec<(bool, Backends)> = Vec::with_capacity(2);
         for ip in ips {
             let v4 = ip.is_ipv4();
-            let backends = match made.iter().find(|(family, _)| *family == v4) {
+            let Backends { backends, drop } = match made.iter().find(|(family, _)| *family == v4) {
                 Some((_, backends)) => backends.clone(),
                 None => {
-                    let backends: Arc<[Backend]> = backends(service, port, v4, slices).into();
+                    let backends = backends(service, port, v4, slices);
                     made.push((v4, backends.clone()));
                     backends
                 }
@@ -45,6 +45,7 @@ fn frontends(service: &ServiceInput, ips: &[IpAddr], slices: &[&SliceInput]) -> 
                 port_name: port.name.clone(),
                 backends,
                 affinity_seconds: service.affinity_seconds,
+                drop,
             });
         }
     }
@@ -54,8 +55,17 @@ fn frontends(service: &ServiceInput, ips: &[IpAddr], slices: &[&SliceInput]) -> 
     out
 }
 
-/// Ready endpoints; where there are none, those that still serve while they terminate (KEP-1669).
-fn backends(service: &ServiceInput, port: &DnsPort, v4: bool, slices: &[&SliceInput]) -> Vec<Backend> {
+/// Where a port's traffic of one family goes.
+#[derive(Clone)]
+struct Backends {
+    backends: Arc<[Backend]>,
+    /// None here by policy, though some elsewhere.
+    drop: bool,
+}
+
+/// Ready endpoints; where there are none, those that still serve while they terminate (KEP-1669). Under `Local` both are
+/// asked of this node's alone.
+fn backends(service: &ServiceInput, port: &DnsPort, v4: bool, slices: &[&SliceInput]) -> Backends {
     let mut found: Vec<(Backend, u8)> = Vec::new();
     for slice in slices.iter().filter(|s| !s.names_only) {
         for slice_port in slice.ports.iter().filter(|p| same_port(p, &port.name, port.protocol)) {
@@ -89,7 +99,10 @@ fn backends(service: &ServiceInput, port: &DnsPort, v4: bool, slices: &[&SliceIn
             .collect()
     };
     let ready = of(EndpointInput::READY);
-    if ready.is_empty() { of(EndpointInput::DRAINING) } else { ready }
+    let backends = if ready.is_empty() { of(EndpointInput::DRAINING) } else { ready };
+    let usable = EndpointInput::READY | EndpointInput::DRAINING;
+    let drop = backends.is_empty() && found.iter().any(|(_, flags)| flags & usable != 0);
+    Backends { backends: backends.into(), drop }
 }
 
 /// Endpoints that have a name.

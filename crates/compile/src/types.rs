@@ -43,7 +43,7 @@ pub struct FrontendKey {
     pub protocol: Protocol,
 }
 
-/// A frontend and where its traffic goes. Without backends the kernel refuses at once.
+/// A frontend and where its traffic goes. Without backends the kernel refuses at once, or drops where it says so.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frontend {
     pub key: FrontendKey,
@@ -53,6 +53,9 @@ pub struct Frontend {
     pub backends: Arc<[Backend]>,
     /// Seconds of ClientIP affinity; 0: none.
     pub affinity_seconds: u32,
+    /// It has no backends by policy (`Local` without a usable one on this node) while other nodes have some: drop
+    /// instead of refusing.
+    pub drop: bool,
 }
 
 /// One address and port that serves.

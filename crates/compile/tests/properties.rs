@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use eastwest_compile::{Compiled, Context, DnsService, State, apply, compile_all, diff};
 use eastwest_model::{
     AddressType, Endpoint, EndpointConditions, EndpointPort, EndpointSlice, Kind, ObjectMeta, Protocol,
-    Service, ServicePort, TrafficPolicy,
+    Service, ServicePort, ServiceSpec, TrafficPolicy,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -232,6 +232,9 @@ proptest! {
             let port = service.spec.ports.iter().find(|p| p.port == frontend.key.port && p.protocol == frontend.key.protocol).unwrap();
             let wanted = naive_backends(&service, port, frontend.key.addr.is_ipv4(), &slices);
             let got: Vec<_> = frontend.backends.iter().map(|b| (b.addr, b.port)).collect();
+            let anywhere = Service { spec: ServiceSpec { internal_traffic_policy: None, ..service.spec.clone() }, ..service.clone() };
+            let anywhere = naive_backends(&anywhere, port, frontend.key.addr.is_ipv4(), &slices);
+            prop_assert_eq!(frontend.drop, wanted.is_empty() && !anywhere.is_empty());
             prop_assert_eq!(got, wanted);
         }
         if let DnsService::Headless { endpoints } = &compiled.dns {

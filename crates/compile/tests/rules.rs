@@ -39,7 +39,7 @@ fn compiled(service: &Value, slices: &[Value]) -> (CompiledService, Vec<String>)
     (out, state.problems())
 }
 
-/// `address:port/protocol -> backend[*],…`, a line a frontend; `*` marks what is on this node.
+/// `address:port/protocol -> backend[*],…`, a line a frontend; `*` marks what is on this node, `drop` that none is by policy.
 fn shown(c: &CompiledService) -> Vec<String> {
     let backends = |f: &eastwest_compile::Frontend| {
         let b = f.backends.iter().map(|b| format!("{}:{}{}", b.addr, b.port, if b.local { "*" } else { "" }));
@@ -48,7 +48,8 @@ fn shown(c: &CompiledService) -> Vec<String> {
     c.frontends
         .iter()
         .map(|f| {
-            format!("{} {} {:?} -> {}", f.key.addr, f.key.port, f.key.protocol, backends(f))
+            let backends = if f.drop { "drop".to_owned() } else { backends(f) };
+            format!("{} {} {:?} -> {}", f.key.addr, f.key.port, f.key.protocol, backends)
                 .trim_end()
                 .to_owned()
         })
@@ -107,6 +108,27 @@ fn frontends_and_backends() {
             local.clone(),
             v4(json!([on("10.244.1.9", "node-1", draining.clone()), on("10.244.2.3", "node-2", json!({}))])),
             vec!["10.96.0.5 80 TCP -> 10.244.1.9:8080*"],
+        ),
+        (
+            "under Local, endpoints elsewhere alone are dropped, not refused",
+            local.clone(),
+            v4(json!([
+                on("10.244.1.9", "node-1", json!({"ready": false})),
+                on("10.244.2.3", "node-2", json!({}))
+            ])),
+            vec!["10.96.0.5 80 TCP -> drop"],
+        ),
+        (
+            "under Local, draining elsewhere alone is dropped too",
+            local.clone(),
+            v4(json!([on("10.244.2.3", "node-2", draining.clone())])),
+            vec!["10.96.0.5 80 TCP -> drop"],
+        ),
+        (
+            "under Local, nothing anywhere is refused",
+            local.clone(),
+            v4(json!([on("10.244.2.3", "node-2", json!({"ready": false}))])),
+            vec!["10.96.0.5 80 TCP ->"],
         ),
         (
             "the same endpoint in two slices, ready in one",

@@ -44,6 +44,7 @@ fn service(number: u32, turn: u32) -> CompiledService {
                 port_name: "http".into(),
                 backends: backends.into(),
                 affinity_seconds: 0,
+                drop: false,
             }
         })
         .collect();

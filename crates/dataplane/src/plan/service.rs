@@ -195,7 +195,8 @@ impl Plan {
             };
             let value = abi::Frontend {
                 service: id,
-                flags: 0,
+                // Beside backends, programs would drop all the same.
+                flags: if frontend.drop && extent.len == 0 { abi::frontend_flags::DROP } else { 0 },
                 slots: extent.offset,
                 count: extent.len,
                 affinity: frontend.affinity_seconds,

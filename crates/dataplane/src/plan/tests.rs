@@ -32,6 +32,7 @@ fn frontend(addr: IpAddr, port: u16, backends: &[Target]) -> Frontend {
         port_name: port.to_string().into(),
         backends: backends.into(),
         affinity_seconds: 0,
+        drop: false,
     }
 }
 
@@ -341,6 +342,25 @@ fn frontends_of_one_port_share_their_slots() {
     let one = service("a", frontends);
     plan.apply(&mut tables, Duration::ZERO, &one.key, Some(&one)).expect("room");
     assert_eq!((plan.stats().slots.used, plan.stats().backends.used), (2, 2));
+}
+
+#[test]
+fn without_backends_refused_or_dropped_as_wanted() {
+    let (mut tables, mut plan) = (MemoryTables::default(), Plan::new(LIMITS, Rules::default()));
+    let flags = |tables: &MemoryTables| tables.frontends[&tcp(v4(1), 80)].flags;
+    for (backends, drop, wanted) in [
+        (vec![], false, 0),
+        (vec![], true, abi::frontend_flags::DROP),
+        (vec![pod(1)], false, 0),
+        // The programs look at the flag first.
+        (vec![pod(1)], true, 0),
+        (vec![], true, abi::frontend_flags::DROP),
+        (vec![], false, 0),
+    ] {
+        let web = service("web", vec![Frontend { drop, ..frontend(v4(1), 80, &backends) }]);
+        plan.apply(&mut tables, Duration::ZERO, &web.key, Some(&web)).unwrap();
+        assert_eq!(flags(&tables), wanted, "{} backends, drop {drop}", backends.len());
+    }
 }
 
 #[test]

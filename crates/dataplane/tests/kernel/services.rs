@@ -27,6 +27,7 @@ pub fn frontend(vip: &str, protocol: Protocol, backends: &[&str]) -> Frontend {
         port_name: format!("{}-{protocol:?}", vip.port()).into(),
         backends: backends.into(),
         affinity_seconds: 0,
+        drop: false,
     }
 }
 
