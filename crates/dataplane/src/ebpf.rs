@@ -240,6 +240,11 @@ fn check_pins(dir: &Path, options: &Options) -> Result<(), Error> {
     Ok(())
 }
 
+/// Whether this is Linux `major.minor` or later.
+fn at_least(major: u8, minor: u8) -> bool {
+    KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(major, minor, 0))
+}
+
 fn load(dir: &Path, options: &Options) -> Result<Ebpf, Error> {
     let mut loader = EbpfLoader::new();
     for (name, ..) in MAPS {
@@ -248,6 +253,11 @@ fn load(dir: &Path, options: &Options) -> Result<Ebpf, Error> {
             loader.map_max_entries(name, entries);
         }
     }
+    let set_retval = u32::from(at_least(5, 18));
+    if set_retval == 0 {
+        tracing::warn!("before Linux 5.18 a refused connection of a host's process fails with EPERM");
+    }
+    loader.override_global(abi::globals::SET_RETVAL, &set_retval, true);
     loader.load(crate::object::OBJECT).map_err(|error| Error::Load(Box::new(error)))
 }
 
@@ -326,7 +336,7 @@ fn write_config(map: Map, tables: &KernelTables, options: &Options) -> Result<()
     if options.nic_redirect {
         config.flags |= abi::config_flags::NIC_REDIRECT;
     }
-    if KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(6, 16, 0)) {
+    if at_least(6, 16) {
         config.flags |= abi::config_flags::CSUM_IPV6;
     }
     map.set(0, Wire(config), 0).map_err(|error| failed(abi::maps::CONFIG, "update", error))

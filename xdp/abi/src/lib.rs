@@ -37,6 +37,13 @@ pub mod maps {
     pub const COUNTERS: &str = "COUNTERS";
 }
 
+/// Names of what is set in the object before it is loaded, and cannot change then.
+pub mod globals {
+    /// `u32`: 1 where the kernel has `bpf_set_retval` for cgroup programs (5.18), else 0. Without it a refused connection
+    /// of a host's process fails with EPERM instead of ECONNREFUSED.
+    pub const SET_RETVAL: &str = "SET_RETVAL";
+}
+
 /// Names of the programs in the object file.
 pub mod programs {
     /// XDP, ingress of the host side of a pod's veth (generic mode): forward.

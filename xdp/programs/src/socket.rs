@@ -5,6 +5,7 @@
 //! each packet is translated in one place.
 
 use aya_ebpf::EbpfContext as _;
+use aya_ebpf::Global;
 use aya_ebpf::bindings::{BPF_ANY, bpf_sock_addr};
 use aya_ebpf::helpers::generated::{
     bpf_get_netns_cookie, bpf_get_prandom_u32, bpf_get_socket_cookie, bpf_set_retval,
@@ -17,6 +18,10 @@ use eastwest_abi::{
 };
 
 use crate::maps::{BACKENDS, CONFIG, COUNTERS, FRONTENDS4, FRONTENDS6, SLOTS, SOCKETS};
+
+/// `eastwest_abi::globals::SET_RETVAL`: at 0 the verifier takes out the call of a helper that older kernels do not know.
+#[unsafe(no_mangle)]
+static SET_RETVAL: Global<u32> = Global::new(1);
 
 /// Go on with the system call.
 const ALLOW: i32 = 1;
@@ -198,8 +203,10 @@ fn protocol(ctx: &SockAddrContext) -> u32 {
 #[inline(always)]
 fn refuse(reason: u32) -> Verdict {
     count(reason);
-    // SAFETY: a helper without pointers.
-    unsafe { bpf_set_retval(-ECONNREFUSED) };
+    if SET_RETVAL.load() != 0 {
+        // SAFETY: a helper without pointers.
+        unsafe { bpf_set_retval(-ECONNREFUSED) };
+    }
     Verdict::Reject
 }
 
