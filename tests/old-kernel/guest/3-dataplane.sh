@@ -10,6 +10,5 @@ crate() {
 
 test_clsact_filters() { crate clsact; }
 test_every_vector_as_on_the_host() { crate vectors kernel_and_host_agree_on_every_case; }
-test_a_pod_calls_itself() { crate kernel pods::a_pod_calls_itself_through_tc; }
-test_one_source_port_three_ways() { crate kernel pods::one_source_port_three_ways_to_one_pod_through_tc; }
 test_nic_by_tc() { crate kernel nic::clients_outside_are_served_by_tc; }
+test_what_a_refused_process_is_told() { crate retval; }

@@ -27,6 +27,8 @@ test_node_on_virtio_net() {
     cluster --pod-hook xdp
   fi
   ip -n "$node" -o address show dev eth0 scope global | sed -E 's/.* inet6? ([^ ]+).*/\1/' >/tmp/addresses
+  # The others know the node by it.
+  mac=$(ip -n "$node" -o link show dev eth0 | sed -E 's/.*link\/ether ([0-9a-f:]+).*/\1/')
   # Those by the NIC, and those of pods, which name its address as their source: they go with it.
   for family in -4 -6; do
     ip -n "$node" "$family" route show | grep -vE 'proto kernel|^blackhole' >"/tmp/routes$family"
@@ -34,6 +36,7 @@ test_node_on_virtio_net() {
   ip -n "$fabric" link delete node-1
   ip link set "$(card 02:00:00:00:00:01)" netns "$node" name eth0
   ip link set "$(card 02:00:00:00:00:02)" netns "$fabric" name node-1
+  ip -n "$node" link set eth0 address "$mac"
   ip -n "$fabric" link set node-1 master br0 up
   while read -r address; do
     case $address in
