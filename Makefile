@@ -95,6 +95,7 @@ image: build ## a container image of the three binaries, from scratch: target/im
 bench: setup-lab build ## measures, on release binaries: target/bench/*.json and a table (ARGS=--quick to try it)
 	$(call say,benchmarks; each ratio is taken within one run)
 	$(CARGO) build --release --locked -p eastwest-bench
+	$(CARGO) build --release --locked -p eastwest-dataplane --example bench_programs
 	$(AS_ROOT) env EASTWEST_BIN_DIR=$(TARGET_DIR)/release $(TARGET_DIR)/release/eastwest-bench --out $(TARGET_DIR)/bench $(ARGS)
 
 .PHONY: lint

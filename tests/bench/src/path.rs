@@ -135,12 +135,20 @@ fn nft_rules(lab: &Lab, backend: IpAddr, port: u16) -> Result<()> {
     let rules = format!(
         "flush ruleset
 table ip kube-proxy {{
-  chain endpoint {{ meta l4proto tcp dnat to {backend}:{port} }}
-  chain service {{ numgen random mod 1 vmap {{ 0 : goto endpoint }} }}
-  map service-ips {{ type ipv4_addr . inet_proto . inet_service : verdict
-    elements = {{ {NFT_VIP} . tcp . {port} : goto service }} }}
-  chain prerouting {{ type nat hook prerouting priority dstnat; policy accept;
-    ip daddr . meta l4proto . th dport vmap @service-ips }}
+  chain endpoint {{
+    meta l4proto tcp dnat to {backend}:{port}
+  }}
+  chain service {{
+    numgen random mod 1 vmap {{ 0 : goto endpoint }}
+  }}
+  map service-ips {{
+    type ipv4_addr . inet_proto . inet_service : verdict
+    elements = {{ {NFT_VIP} . tcp . {port} : goto service }}
+  }}
+  chain prerouting {{
+    type nat hook prerouting priority dstnat; policy accept;
+    ip daddr . meta l4proto . th dport vmap @service-ips
+  }}
 }}
 "
     );

@@ -12,12 +12,11 @@ pub fn run(report: &mut Report) -> Result<()> {
     let output = Command::new(&program).output().with_context(|| format!("run {}", program.display()))?;
     ensure!(output.status.success(), "{}: {}", program.display(), String::from_utf8_lossy(&output.stderr));
     let results: Value = serde_json::from_slice(&output.stdout).context("JSON of bench_programs")?;
-    let rows = results["results"].as_array().or(results.as_array()).context("a list of results")?.clone();
-    for row in &rows {
-        let name = row["name"].as_str().context("name")?;
-        let ns = row["ns"].as_f64().context("ns")?;
-        let empty = row["empty_ns"].as_f64().context("empty_ns")?;
-        report.ratio(format!("program {name}"), (ns, "ns"), (empty, "ns (empty program)"));
+    for row in results.as_array().context("a list of results")? {
+        let word = |key: &str| row[key].as_str().with_context(|| format!("{key} of {row}"));
+        let ns = |key: &str| row[key].as_f64().with_context(|| format!("{key} of {row}"));
+        let figure = format!("{} {}, {}", word("program")?, word("family")?, word("case")?);
+        report.ratio(figure, (ns("ns")?, "ns"), (ns("empty_ns")?, "ns (empty program)"));
     }
     report.save("programs", results)
 }
