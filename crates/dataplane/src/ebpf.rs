@@ -23,7 +23,7 @@ use crate::{Applied, Dataplane, Error, Options, Stats, pins, sys};
 use tables::{KernelTables, Wire, failed};
 
 /// All maps, with sizes of key and value for a look at pinned ones.
-const MAPS: [(&str, usize, usize); 11] = [
+const MAPS: [(&str, usize, usize); 13] = [
     (abi::maps::CONFIG, 4, size_of::<abi::Config>()),
     (abi::maps::FRONTENDS4, size_of::<abi::FrontendKey4>(), size_of::<abi::Frontend>()),
     (abi::maps::FRONTENDS6, size_of::<abi::FrontendKey6>(), size_of::<abi::Frontend>()),
@@ -34,6 +34,8 @@ const MAPS: [(&str, usize, usize); 11] = [
     (abi::maps::CONNTRACK4, size_of::<abi::ConntrackKey4>(), size_of::<abi::Conntrack4>()),
     (abi::maps::CONNTRACK6, size_of::<abi::ConntrackKey6>(), size_of::<abi::Conntrack6>()),
     (abi::maps::SOCKETS, size_of::<abi::SocketKey>(), size_of::<abi::Socket>()),
+    (abi::maps::AFFINITY4, size_of::<abi::AffinityKey4>(), size_of::<abi::Affinity>()),
+    (abi::maps::AFFINITY6, size_of::<abi::AffinityKey6>(), size_of::<abi::Affinity>()),
     (abi::maps::COUNTERS, 4, 8),
 ];
 
@@ -209,6 +211,7 @@ fn wanted_entries(name: &str, options: &Options) -> Option<u32> {
         abi::maps::CONNTRACK4 => capacities.connections4,
         abi::maps::CONNTRACK6 => capacities.connections6,
         abi::maps::SOCKETS => capacities.sockets,
+        abi::maps::AFFINITY4 | abi::maps::AFFINITY6 => capacities.affinities,
         _ => return None,
     })
 }

@@ -18,6 +18,8 @@ pub struct Capacities {
     pub connections6: u32,
     /// Sockets of host processes.
     pub sockets: u32,
+    /// Clients of Service ports with ClientIP affinity, of each family: who was longest away is forgotten first.
+    pub affinities: u32,
 }
 
 impl Default for Capacities {
@@ -29,6 +31,7 @@ impl Default for Capacities {
             connections4: 262_144,
             connections6: 131_072,
             sockets: 65_536,
+            affinities: 65_536,
         }
     }
 }

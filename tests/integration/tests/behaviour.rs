@@ -91,9 +91,82 @@ fn internal_local(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
+/// `sessionAffinity: ClientIP`: one pod for all connections and datagrams of a client to a port; another once it is gone, or
+/// once the client has been away long enough.
+fn client_ip_affinity(lab: &Lab) -> Result<()> {
+    let spec = |seconds: u32| {
+        json!({"selector": {"app": "sticky"}, "sessionAffinity": "ClientIP",
+               "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": seconds}}})
+    };
+    for (name, node) in [("sticky-1", "node-1"), ("sticky-2", "node-2"), ("sticky-3", "node-3")] {
+        pod(lab, name, node, "sticky", "v1")?;
+    }
+    let short = vips(lab, "short", spec(1))?;
+    let long = vips(lab, "long", spec(10_800))?;
+    for (vip, short) in long.into_iter().zip(short) {
+        let tcp = lab.within("client-1", || -> Result<Vec<String>> {
+            (0..30).map(|_| Ok(get(vip)?.pod)).collect()
+        })??;
+        let pods: BTreeSet<_> = tcp.iter().cloned().collect();
+        ensure!(pods.len() == 1, "TCP to {vip} reached {pods:?}");
+        let udp = lab.within("client-1", || -> Result<BTreeSet<String>> {
+            (0..30).map(|_| Ok(ask_udp(vip)?.pod)).collect()
+        })??;
+        ensure!(udp.len() == 1, "UDP to {vip} reached {udp:?}");
+        let url = format!("http://{vip}/");
+        let mut host = BTreeSet::new();
+        for _ in 0..20 {
+            let answer: Value =
+                serde_json::from_str(&run(lab, "node-2", &["curl", "-sS", "-m", "3", &url])?)?;
+            host.insert(answer["pod"].as_str().context("pod")?.to_owned());
+        }
+        ensure!(host.len() == 1, "processes of node-2 reached {host:?} by {vip}");
+        let outside = lab.within("client", || -> Result<BTreeSet<String>> {
+            (0..20).map(|_| Ok(get(vip)?.pod)).collect()
+        })??;
+        ensure!(outside.len() == 1, "a client outside reached {outside:?} by {vip}");
+        // Away for longer than the Service keeps clients: by chance again, 12 times.
+        let pods = lab.within("client-1", || -> Result<BTreeSet<String>> {
+            (0..12)
+                .map(|_| {
+                    std::thread::sleep(Duration::from_millis(1100));
+                    Ok(get(short)?.pod)
+                })
+                .collect()
+        })??;
+        ensure!(pods.len() > 1, "{short} keeps a client beyond its time: {pods:?}");
+    }
+    Ok(())
+}
+
+/// The pod that keeps a client goes: the client gets another, and is kept by that one.
+fn affinity_ends_with_its_pod(lab: &Lab) -> Result<()> {
+    let spec = json!({"selector": {"app": "leaving"}, "sessionAffinity": "ClientIP"});
+    for (name, node) in [("leaving-1", "node-1"), ("leaving-2", "node-2"), ("leaving-3", "node-3")] {
+        pod(lab, name, node, "leaving", "v1")?;
+    }
+    let vips = vips(lab, "leaving", spec)?;
+    let kept = lab.within("client-1", || get(vips[0]))??.pod;
+    lab.remove_pod(&kept.parse()?)?;
+    for vip in vips {
+        let pods = eventually(|| {
+            let pods = lab.within("client-1", || -> Result<BTreeSet<String>> {
+                (0..20).map(|_| Ok(get(vip)?.pod)).collect()
+            })??;
+            ensure!(!pods.contains(&kept), "{vip} still leads to {kept}");
+            Ok(pods)
+        })?;
+        ensure!(pods.len() == 1, "{vip} reached {pods:?}");
+    }
+    Ok(())
+}
+
 fn behaves(name: &str, hook: PodHook) {
-    let result =
-        cluster(name, hook).and_then(|lab| internal_local(&lab).context("internalTrafficPolicy: Local"));
+    let result = cluster(name, hook).and_then(|lab| {
+        internal_local(&lab).context("internalTrafficPolicy: Local")?;
+        client_ip_affinity(&lab).context("sessionAffinity: ClientIP")?;
+        affinity_ends_with_its_pod(&lab).context("affinity to a pod that goes")
+    });
     if let Err(e) = result {
         panic!("{e:?}");
     }

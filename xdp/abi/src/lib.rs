@@ -33,6 +33,10 @@ pub mod maps {
     pub const CONNTRACK6: &str = "CONNTRACK6";
     /// LRU of `SocketKey` to `Socket` for host processes, written by the kernel side alone.
     pub const SOCKETS: &str = "SOCKETS";
+    /// LRU of `AffinityKey4` to `Affinity`, written by the kernel side alone.
+    pub const AFFINITY4: &str = "AFFINITY4";
+    /// LRU of `AffinityKey6` to `Affinity`, written by the kernel side alone.
+    pub const AFFINITY6: &str = "AFFINITY6";
     /// `PerCpuArray<u64>` by `counter`.
     pub const COUNTERS: &str = "COUNTERS";
 }
@@ -209,6 +213,36 @@ pod! {
         pub generation: u32,
     }
 }
+
+pod! {
+    /// The backend that a client was given.
+    pub struct Affinity = 12 {
+        pub backend: u32,
+        /// `Backend::generation` when it was given.
+        pub generation: u32,
+        /// When it was last given, in units of 2^24 ns (16.8 ms) of the coarse monotonic clock. Key and value together are 32
+        /// bytes: what a function called at a socket has of the stack.
+        pub seen: u32,
+    }
+}
+
+/// A client of a Service port, at whichever of its addresses.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct AffinityKey<A> {
+    /// The client's address; the node's own for its processes.
+    pub client: A,
+    /// `Frontend::service`.
+    pub service: u32,
+}
+
+/// Key of `AFFINITY4`.
+pub type AffinityKey4 = AffinityKey<Addr4>;
+/// Key of `AFFINITY6`.
+pub type AffinityKey6 = AffinityKey<Addr6>;
+
+const _: () = assert!(core::mem::size_of::<AffinityKey4>() == 8);
+const _: () = assert!(core::mem::size_of::<AffinityKey6>() == 20);
 
 /// An IPv4 address in network order, as it lies in a packet: `u32::from_ne_bytes(octets)`.
 #[repr(transparent)]

@@ -1,7 +1,8 @@
 //! A packet without a tracked flow: what it asks for, and which backend gets it.
 
 use eastwest_abi::{
-    Backend, Conntrack, Frontend, backend_flags, conntrack_flags as flags, counter, frontend_flags,
+    Affinity, AffinityKey, Backend, Conntrack, Frontend, backend_flags, conntrack_flags as flags, counter,
+    frontend_flags,
 };
 
 use crate::address::Address;
@@ -78,9 +79,10 @@ pub fn frontend<A: Address, M: Maps<A>>(
     if frontend.count == 0 {
         return Opening::refuse(counter::NO_ENDPOINTS);
     }
+    let kept = if frontend.affinity == 0 { 0 } else { kept(maps, work, frontend.service, frontend.affinity) };
     let mut found = false;
     for attempt in 0..ATTEMPTS {
-        let Some((id, backend)) = pick(maps, &frontend) else { continue };
+        let Some((id, backend)) = pick(maps, &frontend, kept) else { continue };
         found = true;
         let key = &work.flow.key;
         work.value = Conntrack {
@@ -105,6 +107,9 @@ pub fn frontend<A: Address, M: Maps<A>>(
         match track::open(maps, work, again) {
             Opened::Yes => {
                 count_new(maps, work);
+                if frontend.affinity != 0 {
+                    keep(maps, work);
+                }
                 return Opening::FLOW;
             }
             Opened::Taken => {}
@@ -218,14 +223,45 @@ fn from_outside<A: Address, M: Maps<A>>(
     true
 }
 
-/// A backend by chance, unless it is not to be used any more.
+/// What a backend must be to get a new flow.
+const WANTED: u32 = backend_flags::LIVE | backend_flags::USABLE;
+
+/// The backend `kept`, or with 0 one by chance; unless it is not to be used any more.
 #[inline(always)]
-fn pick<A: Address, M: Maps<A>>(maps: &mut M, frontend: &Frontend) -> Option<(u32, Backend)> {
-    const WANTED: u32 = backend_flags::LIVE | backend_flags::USABLE;
-    let nth = (u64::from(maps.random()) * u64::from(frontend.count)) >> 32;
-    let id = maps.slot(frontend.slots.wrapping_add(nth as u32))?;
+fn pick<A: Address, M: Maps<A>>(maps: &mut M, frontend: &Frontend, kept: u32) -> Option<(u32, Backend)> {
+    let id = if kept != 0 {
+        kept
+    } else {
+        let nth = (u64::from(maps.random()) * u64::from(frontend.count)) >> 32;
+        maps.slot(frontend.slots.wrapping_add(nth as u32))?
+    };
     let backend = maps.backend(id)?;
     (backend.flags & WANTED == WANTED).then_some((id, backend))
+}
+
+/// Whether `affinity` still holds at the time `now`, for a Service port that keeps its clients for so many seconds.
+#[inline(always)]
+pub fn holds(affinity: &Affinity, now: u32, seconds: u32) -> bool {
+    u64::from(now.wrapping_sub(affinity.seen)) << 24 < u64::from(seconds) * 1_000_000_000
+}
+
+/// Id of the backend that the client was given last, if that is not too long ago and it takes new flows; else 0. A backend
+/// belongs to one Service port: what has left the port is not live.
+#[inline(never)]
+fn kept<A: Address, M: Maps<A>>(maps: &M, work: &mut Work<A>, service: u32, seconds: u32) -> u32 {
+    work.client = AffinityKey { client: work.flow.key.saddr, service };
+    let Some(affinity) = maps.affinity(&work.client) else { return 0 };
+    let Some(backend) = maps.backend(affinity.backend) else { return 0 };
+    let usable = backend.flags & WANTED == WANTED && backend.generation == affinity.generation;
+    if usable && holds(&affinity, maps.clock(), seconds) { affinity.backend } else { 0 }
+}
+
+/// Notes what the client has been given; its time begins anew.
+#[inline(never)]
+fn keep<A: Address, M: Maps<A>>(maps: &mut M, work: &mut Work<A>) {
+    work.given =
+        Affinity { backend: work.value.backend, generation: work.value.generation, seen: maps.clock() };
+    maps.affinity_insert(&work.client, &work.given);
 }
 
 /// Any unprivileged port, in network order.

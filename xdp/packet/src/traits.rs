@@ -1,6 +1,6 @@
 //! What the decisions stand on: tables, a packet, a routing table. And what comes out of them.
 
-use eastwest_abi::{Backend, Config, Conntrack, ConntrackKey, Frontend};
+use eastwest_abi::{Affinity, AffinityKey, Backend, Config, Conntrack, ConntrackKey, Frontend};
 
 use crate::address::Address;
 use crate::checksum::Sum;
@@ -40,10 +40,16 @@ pub trait Maps<A: Address> {
     fn track_insert(&mut self, key: &ConntrackKey<A>, value: &Conntrack<A>, only_new: bool) -> Insert;
     /// Removes a half, if it is there.
     fn track_remove(&mut self, key: &ConntrackKey<A>);
+    /// The backend that a client was given.
+    fn affinity(&self, key: &AffinityKey<A>) -> Option<Affinity>;
+    /// Notes the backend that a client is given.
+    fn affinity_insert(&mut self, key: &AffinityKey<A>, value: &Affinity);
     /// Any number.
     fn random(&mut self) -> u32;
     /// The time in units of `Conntrack::seen`.
     fn now(&self) -> u32;
+    /// The time in units of `Affinity::seen`.
+    fn clock(&self) -> u32;
     /// Counts one of `eastwest_abi::counter`.
     fn count(&mut self, counter: u32);
 }

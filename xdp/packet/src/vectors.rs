@@ -44,6 +44,7 @@ const fn case(name: &'static str, steps: &'static [Step]) -> Case {
 
 /// Who is who (IPv6 by [`six`]): clients 10.244.1.9 and 192.0.2.7 (outside), this node 10.0.0.1.
 /// 10.96.0.1 and .2 lead to 10.244.1.2 on this node, .5 to 10.244.2.2 on another; .3 has no endpoints, .4 drops.
+/// .6 leads to both and .7 to the other alone, as one Service port that keeps its clients.
 pub const CASES: &[Case] = &[
     case(
         "tcp through a frontend and back",
@@ -279,6 +280,46 @@ pub const CASES: &[Case] = &[
         ],
     ),
     case(
+        "a client is kept by one backend at all addresses of a Service port",
+        &[
+            (
+                PodIngress,
+                "tcp 10.244.1.9:40000 > 10.96.0.7:80 S",
+                Pass("tcp 10.244.1.9:40000 > 10.244.2.2:8080 S"),
+            ),
+            (
+                PodIngress,
+                "tcp 10.244.1.9:40001 > 10.96.0.6:80 S",
+                Pass("tcp 10.244.1.9:40001 > 10.244.2.2:8080 S"),
+            ),
+            (
+                PodIngress,
+                "tcp 10.244.1.9:40002 > 10.96.0.6:80 S",
+                Pass("tcp 10.244.1.9:40002 > 10.244.2.2:8080 S"),
+            ),
+            (
+                PodIngress,
+                "tcp 10.244.1.9:40003 > 10.96.0.6:80 S",
+                Pass("tcp 10.244.1.9:40003 > 10.244.2.2:8080 S"),
+            ),
+            (
+                PodIngress,
+                "tcp 10.244.1.9:40004 > 10.96.0.6:80 S",
+                Pass("tcp 10.244.1.9:40004 > 10.244.2.2:8080 S"),
+            ),
+            // The same source port again: the backend stays, the port gives way.
+            (
+                PodIngress,
+                "tcp 10.244.1.9:40004 > 10.96.0.7:80 S",
+                Pass("tcp 10.244.1.9:0 > 10.244.2.2:8080 S"),
+            ),
+            (NicIngress, "tcp 192.0.2.7:40000 > 10.96.0.7:80 S", Sent("tcp 10.0.0.1:0 > 10.244.2.2:8080 S")),
+            (NicIngress, "tcp 192.0.2.7:40001 > 10.96.0.6:80 S", Sent("tcp 10.0.0.1:0 > 10.244.2.2:8080 S")),
+            (NicIngress, "tcp 192.0.2.7:40002 > 10.96.0.6:80 S", Sent("tcp 10.0.0.1:0 > 10.244.2.2:8080 S")),
+            (NicIngress, "tcp 192.0.2.7:40003 > 10.96.0.6:80 S", Sent("tcp 10.0.0.1:0 > 10.244.2.2:8080 S")),
+        ],
+    ),
+    case(
         "from outside to a backend here: it sees the client",
         &[
             (
@@ -414,6 +455,9 @@ pub fn world(ipv6: bool) -> HostMaps {
     maps.add_frontend(at("10.96.0.4", 80), PROTOCOL_TCP, frontend_flags::DROP, &[here]);
     maps.add_frontend(at("10.96.0.5", 80), PROTOCOL_TCP, 0, &[there]);
     maps.add_frontend(at("10.96.0.5", 53), PROTOCOL_UDP, 0, &[there_udp]);
+    maps.add_frontend(at("10.96.0.6", 80), PROTOCOL_TCP, 0, &[here, there]);
+    maps.add_frontend(at("10.96.0.7", 80), PROTOCOL_TCP, 0, &[there]);
+    maps.keep_clients(&[at("10.96.0.6", 80), at("10.96.0.7", 80)], PROTOCOL_TCP, 10_800);
     maps
 }
 

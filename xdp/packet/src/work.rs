@@ -1,7 +1,7 @@
 //! Memory for a flow that is being opened. On the kernel's side it lies in a per-CPU map, as the stack there has 512
 //! bytes for everything.
 
-use eastwest_abi::{Conntrack, ConntrackKey};
+use eastwest_abi::{Affinity, AffinityKey, Conntrack, ConntrackKey};
 
 use crate::parse::Flow;
 use crate::traits::{Hop, Via};
@@ -28,4 +28,8 @@ pub struct Work<A> {
     pub(crate) theirs: Conntrack<A>,
     /// The holder's forward key.
     pub(crate) holder_key: ConntrackKey<A>,
+    /// The client, for a frontend with affinity.
+    pub(crate) client: AffinityKey<A>,
+    /// What it is given.
+    pub(crate) given: Affinity,
 }

@@ -7,14 +7,14 @@ use aya_ebpf::bindings::{
 };
 use aya_ebpf::helpers::{bpf_fib_lookup, bpf_get_prandom_u32, bpf_ktime_get_coarse_ns};
 use eastwest_abi::{
-    Addr4, Addr6, Backend, Config, Conntrack, ConntrackKey, EndpointKey4, EndpointKey6, Frontend,
-    FrontendKey4, FrontendKey6,
+    Addr4, Addr6, Affinity, AffinityKey, Backend, Config, Conntrack, ConntrackKey, EndpointKey4,
+    EndpointKey6, Frontend, FrontendKey4, FrontendKey6,
 };
 use eastwest_packet::{Address, Hop, Insert, Maps, RouteQuery, Work};
 
 use crate::maps::{
-    BACKENDS, CONFIG, CONNTRACK4, CONNTRACK6, COUNTERS, ENDPOINTS4, ENDPOINTS6, FRONTENDS4, FRONTENDS6,
-    SLOTS, WORK4, WORK6,
+    AFFINITY4, AFFINITY6, BACKENDS, CONFIG, CONNTRACK4, CONNTRACK6, COUNTERS, ENDPOINTS4, ENDPOINTS6,
+    FRONTENDS4, FRONTENDS6, SLOTS, WORK4, WORK6,
 };
 
 /// XDP puts this before a packet that the tc program behind it shall finish.
@@ -48,7 +48,7 @@ impl Memory for Addr6 {
 }
 
 macro_rules! family {
-    ($address:ty, $frontend_key:ty, $endpoint_key:ty, $frontends:ident, $endpoints:ident, $conntrack:ident) => {
+    ($address:ty, $frontend_key:ty, $endpoint_key:ty, $frontends:ident, $endpoints:ident, $conntrack:ident, $affinity:ident) => {
         impl Maps<$address> for Kernel {
             #[inline(always)]
             fn config(&self) -> Option<&Config> {
@@ -104,6 +104,19 @@ macro_rules! family {
             }
 
             #[inline(always)]
+            fn affinity(&self, key: &AffinityKey<$address>) -> Option<Affinity> {
+                // SAFETY: another CPU may write a new value there: a mixture names a backend with another's generation,
+                // which nobody uses.
+                unsafe { $affinity.get(key).copied() }
+            }
+
+            #[inline(always)]
+            fn affinity_insert(&mut self, key: &AffinityKey<$address>, value: &Affinity) {
+                // A table that takes no entry costs the client its affinity, not its connection.
+                let _ = $affinity.insert(key, value, BPF_ANY.into());
+            }
+
+            #[inline(always)]
             fn random(&mut self) -> u32 {
                 // SAFETY: takes and touches nothing.
                 unsafe { bpf_get_prandom_u32() }
@@ -113,6 +126,12 @@ macro_rules! family {
             fn now(&self) -> u32 {
                 // SAFETY: takes and touches nothing.
                 unsafe { (bpf_ktime_get_coarse_ns() >> 30) as u32 }
+            }
+
+            #[inline(always)]
+            fn clock(&self) -> u32 {
+                // SAFETY: takes and touches nothing.
+                unsafe { (bpf_ktime_get_coarse_ns() >> 24) as u32 }
             }
 
             #[inline(always)]
@@ -126,8 +145,8 @@ macro_rules! family {
     };
 }
 
-family!(Addr4, FrontendKey4, EndpointKey4, FRONTENDS4, ENDPOINTS4, CONNTRACK4);
-family!(Addr6, FrontendKey6, EndpointKey6, FRONTENDS6, ENDPOINTS6, CONNTRACK6);
+family!(Addr4, FrontendKey4, EndpointKey4, FRONTENDS4, ENDPOINTS4, CONNTRACK4, AFFINITY4);
+family!(Addr6, FrontendKey6, EndpointKey6, FRONTENDS6, ENDPOINTS6, CONNTRACK6, AFFINITY6);
 
 /// Addresses as `bpf_fib_lookup` wants them.
 pub trait FibAddress: Address {

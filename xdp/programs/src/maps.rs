@@ -4,8 +4,9 @@ use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray};
 use aya_ebpf::macros::btf_map;
 use eastwest_abi::{
-    Addr4, Addr6, Backend, Config, Conntrack4, Conntrack6, ConntrackKey4, ConntrackKey6, EndpointKey4,
-    EndpointKey6, Frontend, FrontendKey4, FrontendKey6, Socket, SocketKey, counter,
+    Addr4, Addr6, Affinity, AffinityKey4, AffinityKey6, Backend, Config, Conntrack4, Conntrack6,
+    ConntrackKey4, ConntrackKey6, EndpointKey4, EndpointKey6, Frontend, FrontendKey4, FrontendKey6, Socket,
+    SocketKey, counter,
 };
 use eastwest_packet::Work;
 
@@ -29,6 +30,10 @@ pub static CONNTRACK4: LruHashMap<ConntrackKey4, Conntrack4, 262144> = LruHashMa
 pub static CONNTRACK6: LruHashMap<ConntrackKey6, Conntrack6, 262144> = LruHashMap::new();
 #[btf_map]
 pub static SOCKETS: LruHashMap<SocketKey, Socket, 65536> = LruHashMap::new();
+#[btf_map]
+pub static AFFINITY4: LruHashMap<AffinityKey4, Affinity, 65536> = LruHashMap::new();
+#[btf_map]
+pub static AFFINITY6: LruHashMap<AffinityKey6, Affinity, 65536> = LruHashMap::new();
 #[btf_map]
 pub static COUNTERS: PerCpuArray<u64, { counter::COUNT as usize }> = PerCpuArray::new();
 

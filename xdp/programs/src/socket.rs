@@ -8,16 +8,18 @@ use aya_ebpf::EbpfContext as _;
 use aya_ebpf::Global;
 use aya_ebpf::bindings::{BPF_ANY, bpf_sock_addr};
 use aya_ebpf::helpers::generated::{
-    bpf_get_netns_cookie, bpf_get_prandom_u32, bpf_get_socket_cookie, bpf_set_retval,
+    bpf_get_netns_cookie, bpf_get_prandom_u32, bpf_get_socket_cookie, bpf_ktime_get_coarse_ns, bpf_set_retval,
 };
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
 use eastwest_abi::{
-    Backend, Frontend, FrontendKey4, FrontendKey6, Socket, SocketKey, backend_flags, counter, direction,
-    frontend_flags,
+    Addr4, Addr6, Affinity, AffinityKey, Backend, Frontend, FrontendKey4, FrontendKey6, Socket, SocketKey,
+    backend_flags, counter, direction, frontend_flags,
 };
 
-use crate::maps::{BACKENDS, CONFIG, COUNTERS, FRONTENDS4, FRONTENDS6, SLOTS, SOCKETS};
+use eastwest_packet::holds;
+
+use crate::maps::{AFFINITY4, AFFINITY6, BACKENDS, CONFIG, COUNTERS, FRONTENDS4, FRONTENDS6, SLOTS, SOCKETS};
 
 /// `eastwest_abi::globals::SET_RETVAL`: at 0 the verifier takes out the call of a helper that older kernels do not know.
 #[unsafe(no_mangle)]
@@ -250,6 +252,7 @@ fn forward(ctx: &SockAddrContext, vip: Peer) -> Verdict {
         return Verdict::Keep;
     };
     let (count_of_slots, slots, service) = (frontend.count, frontend.slots, frontend.service);
+    let affinity = frontend.affinity;
     if count_of_slots == 0 {
         if frontend.flags & frontend_flags::DROP != 0 {
             count(counter::LOCAL_POLICY);
@@ -270,11 +273,13 @@ fn forward(ctx: &SockAddrContext, vip: Peer) -> Verdict {
             return Verdict::To(peer);
         }
     }
+    let kept = if affinity == 0 { 0 } else { kept(vip.v4, service, affinity) };
     let mut last = None;
     for _ in 0..DRAWS {
         // SAFETY: a helper without arguments.
         let draw = unsafe { bpf_get_prandom_u32() } % count_of_slots;
-        let Some(&id) = SLOTS.get(slots.wrapping_add(draw)) else { continue };
+        let Some(&drawn) = SLOTS.get(slots.wrapping_add(draw)) else { continue };
+        let id = if kept == 0 { drawn } else { kept };
         let Some(backend) = backend(id, backend_flags::LIVE) else { continue };
         let peer = peer_of(backend, vip.v4);
         let generation = backend.generation;
@@ -286,6 +291,9 @@ fn forward(ctx: &SockAddrContext, vip: Peer) -> Verdict {
         }
     }
     let Some((id, generation, peer)) = last else { return refuse(counter::NO_ENDPOINTS) };
+    if affinity != 0 {
+        keep(vip.v4, service, id, generation);
+    }
     remember(cookie, peer, vip, protocol, service, id, generation);
     if udp {
         let socket = Socket {
@@ -300,6 +308,45 @@ fn forward(ctx: &SockAddrContext, vip: Peer) -> Verdict {
     }
     count(counter::SOCKET);
     Verdict::To(peer)
+}
+
+/// The node's processes are one client, by the node's address.
+#[inline(always)]
+fn client4(service: u32) -> AffinityKey<Addr4> {
+    let node = CONFIG.get(0).map_or([0; 4], |config| config.node4);
+    AffinityKey { client: Addr4(u32::from_ne_bytes(node)), service }
+}
+
+#[inline(always)]
+fn client6(service: u32) -> AffinityKey<Addr6> {
+    let node = CONFIG.get(0).map_or([0; 4], |config| words(&config.node6));
+    AffinityKey { client: Addr6(node), service }
+}
+
+/// Id of the backend that the node's processes were given last, if it still may be; else 0.
+#[inline(never)]
+fn kept(v4: bool, service: u32, seconds: u32) -> u32 {
+    // SAFETY: a mixture of two values names a backend with another's generation, which nobody uses.
+    let found = unsafe { if v4 { AFFINITY4.get(client4(service)) } else { AFFINITY6.get(client6(service)) } };
+    let Some(&Affinity { backend: id, generation, seen }) = found else { return 0 };
+    let Some(backend) = backend(id, backend_flags::LIVE | backend_flags::USABLE) else { return 0 };
+    // SAFETY: a helper without arguments.
+    let now = unsafe { (bpf_ktime_get_coarse_ns() >> 24) as u32 };
+    let holds = holds(&Affinity { backend: id, generation, seen }, now, seconds);
+    if holds && backend.generation == generation { id } else { 0 }
+}
+
+/// Notes what the node's processes have been given; a full table costs the affinity alone.
+#[inline(never)]
+fn keep(v4: bool, service: u32, backend: u32, generation: u32) {
+    // SAFETY: a helper without arguments.
+    let affinity =
+        Affinity { backend, generation, seen: unsafe { (bpf_ktime_get_coarse_ns() >> 24) as u32 } };
+    let _ = if v4 {
+        AFFINITY4.insert(client4(service), affinity, BPF_ANY.into())
+    } else {
+        AFFINITY6.insert(client6(service), affinity, BPF_ANY.into())
+    };
 }
 
 /// Lets recvmsg and getpeername find `vip` by `peer`. Without it (a full table) they show the backend.

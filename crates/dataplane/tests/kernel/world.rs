@@ -65,6 +65,7 @@ impl Node {
                 connections4: 16_384,
                 connections6: 16_384,
                 sockets: 1024,
+                affinities: 1024,
             },
             ..Options::default()
         }

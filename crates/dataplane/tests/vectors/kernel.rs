@@ -5,7 +5,9 @@ use std::process::Command;
 use aya::maps::{Array, HashMap, MapData, PerCpuArray};
 use aya::programs::{ProgramError, SchedClassifier, TestRun, TestRunOptions, TestRunResult, Xdp};
 use aya::{Ebpf, EbpfLoader};
-use eastwest_abi::{Conntrack4, Conntrack6, ConntrackKey4, ConntrackKey6, maps, programs};
+use eastwest_abi::{
+    AffinityKey4, AffinityKey6, Conntrack4, Conntrack6, ConntrackKey4, ConntrackKey6, maps, programs,
+};
 use eastwest_dataplane::object::OBJECT;
 use eastwest_packet::Verdict;
 use eastwest_packet::host::{HostMaps, Program};
@@ -43,6 +45,8 @@ impl Kernel {
             (maps::CONNTRACK4, 16384),
             (maps::CONNTRACK6, 16384),
             (maps::SOCKETS, 1024),
+            (maps::AFFINITY4, 1024),
+            (maps::AFFINITY6, 1024),
         ] {
             loader.map_max_entries(name, size);
         }
@@ -91,6 +95,8 @@ impl Kernel {
         const KEY6: usize = size_of::<ConntrackKey6>();
         self.replace::<KEY4, { size_of::<Conntrack4>() }>(maps::CONNTRACK4, std::iter::empty());
         self.replace::<KEY6, { size_of::<Conntrack6>() }>(maps::CONNTRACK6, std::iter::empty());
+        self.replace::<{ size_of::<AffinityKey4>() }, 12>(maps::AFFINITY4, std::iter::empty());
+        self.replace::<{ size_of::<AffinityKey6>() }, 12>(maps::AFFINITY6, std::iter::empty());
     }
 
     fn map(&mut self, name: &str) -> &mut aya::maps::Map {

@@ -4,8 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 
 use eastwest_abi::{
-    Addr4, Addr6, Backend, Config, Conntrack, ConntrackKey, EndpointKey4, EndpointKey6, Frontend,
-    FrontendKey4, FrontendKey6, backend_flags, counter, frontend_flags,
+    Addr4, Addr6, Affinity, AffinityKey, Backend, Config, Conntrack, ConntrackKey, EndpointKey4,
+    EndpointKey6, Frontend, FrontendKey4, FrontendKey6, backend_flags, counter, frontend_flags,
 };
 
 use crate::traits::{Insert, Maps};
@@ -23,8 +23,12 @@ pub struct HostMaps {
     pub endpoints6: HashSet<EndpointKey6>,
     pub conntrack4: HashMap<ConntrackKey<Addr4>, Conntrack<Addr4>>,
     pub conntrack6: HashMap<ConntrackKey<Addr6>, Conntrack<Addr6>>,
+    pub affinity4: HashMap<AffinityKey<Addr4>, Affinity>,
+    pub affinity6: HashMap<AffinityKey<Addr6>, Affinity>,
     /// The time, in units of `Conntrack::seen`.
     pub now: u32,
+    /// The time, in units of `Affinity::seen`.
+    pub clock: u32,
     /// Entries that each connection table takes.
     pub capacity: usize,
     /// By `eastwest_abi::counter`.
@@ -45,7 +49,10 @@ impl Default for HostMaps {
             endpoints6: HashSet::new(),
             conntrack4: HashMap::new(),
             conntrack6: HashMap::new(),
+            affinity4: HashMap::new(),
+            affinity6: HashMap::new(),
             now: 1000,
+            clock: 64_000,
             capacity: usize::MAX,
             counters: [0; counter::COUNT as usize],
             random: 0x9e37_79b9_7f4a_7c15,
@@ -96,6 +103,26 @@ impl HostMaps {
         }
     }
 
+    /// Makes frontends of one protocol the same Service port's, which keeps its clients for so many seconds.
+    pub fn keep_clients(&mut self, frontends: &[SocketAddr], protocol: u8, seconds: u32) {
+        let mut service = None;
+        for at in frontends {
+            let port = at.port().to_be_bytes();
+            let frontend = match at.ip() {
+                IpAddr::V4(ip) => {
+                    self.frontends4.get_mut(&FrontendKey4 { addr: ip.octets(), port, protocol, pad: 0 })
+                }
+                IpAddr::V6(ip) => {
+                    self.frontends6.get_mut(&FrontendKey6 { addr: ip.octets(), port, protocol, pad: 0 })
+                }
+            };
+            if let Some(frontend) = frontend {
+                frontend.service = *service.get_or_insert(frontend.service);
+                frontend.affinity = seconds;
+            }
+        }
+    }
+
     /// A counter of `eastwest_abi::counter`.
     pub fn counter(&self, index: u32) -> u64 {
         self.counters[index as usize]
@@ -103,7 +130,7 @@ impl HostMaps {
 }
 
 macro_rules! family {
-    ($address:ty, $frontend_key:ty, $endpoint_key:ty, $frontends:ident, $endpoints:ident, $conntrack:ident) => {
+    ($address:ty, $frontend_key:ty, $endpoint_key:ty, $frontends:ident, $endpoints:ident, $conntrack:ident, $affinity:ident) => {
         impl Maps<$address> for HostMaps {
             fn config(&self) -> Option<&Config> {
                 Some(&self.config)
@@ -150,6 +177,14 @@ macro_rules! family {
                 self.$conntrack.remove(key);
             }
 
+            fn affinity(&self, key: &AffinityKey<$address>) -> Option<Affinity> {
+                self.$affinity.get(key).copied()
+            }
+
+            fn affinity_insert(&mut self, key: &AffinityKey<$address>, value: &Affinity) {
+                self.$affinity.insert(*key, *value);
+            }
+
             fn random(&mut self) -> u32 {
                 // xorshift64*
                 self.random ^= self.random >> 12;
@@ -162,6 +197,10 @@ macro_rules! family {
                 self.now
             }
 
+            fn clock(&self) -> u32 {
+                self.clock
+            }
+
             fn count(&mut self, counter: u32) {
                 self.counters[counter as usize] += 1;
             }
@@ -169,5 +208,5 @@ macro_rules! family {
     };
 }
 
-family!(Addr4, FrontendKey4, EndpointKey4, frontends4, endpoints4, conntrack4);
-family!(Addr6, FrontendKey6, EndpointKey6, frontends6, endpoints6, conntrack6);
+family!(Addr4, FrontendKey4, EndpointKey4, frontends4, endpoints4, conntrack4, affinity4);
+family!(Addr6, FrontendKey6, EndpointKey6, frontends6, endpoints6, conntrack6, affinity6);
