@@ -28,8 +28,17 @@ fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-fn command(dir: &Path, port: u16, metrics: u16) -> Command {
+/// The binary, without settings from this process' environment.
+fn binary() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_eastwest-controller"));
+    for (key, _) in std::env::vars_os().filter(|(k, _)| k.to_string_lossy().starts_with("EASTWEST_")) {
+        command.env_remove(key);
+    }
+    command
+}
+
+fn command(dir: &Path, port: u16, metrics: u16) -> Command {
+    let mut command = binary();
     command
         .arg("--data-dir")
         .arg(dir)
@@ -404,7 +413,7 @@ async fn bad_settings_are_told() {
     ] {
         let mut command = command(dir.path(), free_port(), free_port());
         if !args.is_empty() && args[0] == "--log-level" {
-            command = Command::new(env!("CARGO_BIN_EXE_eastwest-controller"));
+            command = binary();
         }
         let output = command.args(&args).output().unwrap();
         let text = String::from_utf8_lossy(&output.stderr);

@@ -29,9 +29,22 @@ fn start_seconds() -> u64 {
     given.unwrap_or(20)
 }
 
+/// Where a port for the controller is chosen: below the ephemeral range, from which a client that calls a stopped
+/// controller may be given that very port, and keep it from coming back.
+const PORTS: std::ops::RangeInclusive<u16> = 24_000..=29_999;
+
 /// A port of the machine's loopback for the controller: `0` chooses one.
 pub(crate) fn listener(port: u16) -> Result<TcpListener, Error> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).doing(|| format!("listen on 127.0.0.1:{port}"))
+    let listen =
+        |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).doing(|| format!("listen on 127.0.0.1:{port}"));
+    if port != 0 {
+        return listen(port);
+    }
+    let count = PORTS.end() - PORTS.start() + 1;
+    // Labs that come up at once begin at different places.
+    let first = (std::process::id() % u32::from(count)) as u16;
+    let port_of = |i: u16| PORTS.start() + (first + i) % count;
+    (0..count).find_map(|i| listen(port_of(i)).ok()).map_or_else(|| listen(*PORTS.start()), Ok)
 }
 
 pub(crate) fn start(paths: &Paths, plan: &Plan, state: &State, role: &Role) -> Result<Process, Error> {

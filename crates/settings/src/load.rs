@@ -145,6 +145,10 @@ fn from_env(
     let (mut values, mut config) = (Dict::new(), None);
     for (name, value) in env {
         let Some(name) = name.to_str().filter(|n| n.starts_with("EASTWEST_")) else { continue };
+        // Where the lab, the demo and the tests find the binaries: of no binary a setting.
+        if name == "EASTWEST_BIN_DIR" {
+            continue;
+        }
         if name == "EASTWEST_CONFIG" {
             config = Some(PathBuf::from(value));
             continue;
