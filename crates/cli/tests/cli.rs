@@ -164,8 +164,6 @@ impl Controller {
         let listen = format!("127.0.0.1:{}", port()?);
         let log = std::fs::File::create(dir.path().join("log"))?;
         let process = Command::new(binary)
-            // Names the folder of the binaries to the lab; a controller knows no such setting.
-            .env_remove("EASTWEST_BIN_DIR")
             .args(["--listen", &listen, "--advertise-url", &format!("https://{listen}")])
             .args(["--metrics-listen", &format!("127.0.0.1:{}", port()?)])
             .arg("--data-dir")
