@@ -20,7 +20,7 @@ use crate::enter::Enter;
 use crate::error::Doing;
 use crate::paths::{BPF_FS, Paths};
 use crate::process::{Spawn, binary, tail};
-use crate::{Error, Plan, Process, Role, State, cgroup};
+use crate::{Error, Plan, Process, Role, State, cgroup, state};
 
 /// How long a controller or an agent may take to start, in seconds: 20, or what `EASTWEST_LAB_START_SECONDS` says. In an
 /// emulated machine the kernel's verifier alone takes that long.
@@ -33,18 +33,26 @@ fn start_seconds() -> u64 {
 /// controller may be given that very port, and keep it from coming back.
 const PORTS: std::ops::RangeInclusive<u16> = 24_000..=29_999;
 
-/// A port of the machine's loopback for the controller: `0` chooses one.
-pub(crate) fn listener(port: u16) -> Result<TcpListener, Error> {
-    let listen =
-        |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).doing(|| format!("listen on 127.0.0.1:{port}"));
-    if port != 0 {
-        return listen(port);
-    }
+/// A port of the machine's loopback for a new lab's controller. Another lab's controller may be stopped for a moment, so
+/// its port is left alone too. It is asked for after the port is bound: a lab writes its port down before its controller
+/// can be stopped, so whoever finds the port free finds the note as well.
+pub(crate) fn new_listener() -> Result<TcpListener, Error> {
     let count = PORTS.end() - PORTS.start() + 1;
     // Labs that come up at once begin at different places.
     let first = (std::process::id() % u32::from(count)) as u16;
     let port_of = |i: u16| PORTS.start() + (first + i) % count;
-    (0..count).find_map(|i| listen(port_of(i)).ok()).map_or_else(|| listen(*PORTS.start()), Ok)
+    let found = (0..count).map(port_of).find_map(|port| {
+        let bound = listener(port).ok()?;
+        let taken = state::list()
+            .iter()
+            .any(|lab| Paths::new(lab).and_then(|paths| paths.load()).is_ok_and(|state| state.port == port));
+        (!taken).then_some(bound)
+    });
+    found.map_or_else(|| listener(*PORTS.start()), Ok)
+}
+
+fn listener(port: u16) -> Result<TcpListener, Error> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).doing(|| format!("listen on 127.0.0.1:{port}"))
 }
 
 pub(crate) fn start(paths: &Paths, plan: &Plan, state: &State, role: &Role) -> Result<Process, Error> {

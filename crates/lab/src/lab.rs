@@ -64,7 +64,7 @@ impl Lab {
         fabric::build(paths, plan, matches!(options.nic, None | Some(Nic::XdpNative)))?;
 
         let bare = options.bare;
-        let listener = if bare { None } else { Some(control::listener(0)?) };
+        let listener = if bare { None } else { Some(control::new_listener()?) };
         let port = match &listener {
             Some(l) => l.local_addr().doing(|| "read a socket's address".into())?.port(),
             None => 0,
