@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::input::same_port;
 use crate::{
     Backend, CompiledService, DnsEndpoint, DnsPort, DnsService, EndpointInput, Frontend, FrontendKey,
-    ServiceInput, ServiceKey, ServiceMode, SliceInput,
+    FrontendKind, ServiceInput, ServiceKey, ServiceMode, SliceInput, Targets,
 };
 
 /// Cost: ports × endpoints of this Service.
@@ -29,23 +29,25 @@ pub(crate) fn compile(key: &ServiceKey, service: &ServiceInput, slices: &[&Slice
 fn frontends(service: &ServiceInput, ips: &[IpAddr], slices: &[&SliceInput]) -> Vec<Frontend> {
     let mut out = Vec::with_capacity(ips.len() * service.ports.len());
     for port in &service.ports {
-        let mut made: Vec<(bool, Backends)> = Vec::with_capacity(2);
+        let mut made: Vec<(bool, Targets)> = Vec::with_capacity(2);
         for ip in ips {
             let v4 = ip.is_ipv4();
-            let Backends { backends, drop } = match made.iter().find(|(family, _)| *family == v4) {
-                Some((_, backends)) => backends.clone(),
+            let targets = match made.iter().find(|(family, _)| *family == v4) {
+                Some((_, targets)) => targets.clone(),
                 None => {
-                    let backends = backends(service, port, v4, slices);
-                    made.push((v4, backends.clone()));
-                    backends
+                    let targets = targets(service, port, v4, slices);
+                    made.push((v4, targets.clone()));
+                    targets
                 }
             };
             out.push(Frontend {
                 key: FrontendKey { addr: *ip, port: port.port, protocol: port.protocol },
                 port_name: port.name.clone(),
-                backends,
+                kind: FrontendKind::ClusterIp,
+                inside: targets.clone(),
+                outside: targets,
                 affinity_seconds: service.affinity_seconds,
-                drop,
+                source_ranges: Arc::default(),
             });
         }
     }
@@ -55,27 +57,15 @@ fn frontends(service: &ServiceInput, ips: &[IpAddr], slices: &[&SliceInput]) -> 
     out
 }
 
-/// Where a port's traffic of one family goes.
-#[derive(Clone)]
-struct Backends {
-    backends: Arc<[Backend]>,
-    /// None here by policy, though some elsewhere.
-    drop: bool,
-}
-
 /// Ready endpoints; where there are none, those that still serve while they terminate (KEP-1669). Under `Local` both are
 /// asked of this node's alone.
-fn backends(service: &ServiceInput, port: &DnsPort, v4: bool, slices: &[&SliceInput]) -> Backends {
+fn targets(service: &ServiceInput, port: &DnsPort, v4: bool, slices: &[&SliceInput]) -> Targets {
     let mut found: Vec<(Backend, u8)> = Vec::new();
     for slice in slices.iter().filter(|s| !s.names_only) {
         for slice_port in slice.ports.iter().filter(|p| same_port(p, &port.name, port.protocol)) {
-            found.extend(
-                slice
-                    .endpoints
-                    .iter()
-                    .filter(|e| e.addr.is_ipv4() == v4)
-                    .map(|e| (Backend { addr: e.addr, port: slice_port.port, local: false }, e.flags)),
-            );
+            found.extend(slice.endpoints.iter().filter(|e| e.addr.is_ipv4() == v4).map(|e| {
+                (Backend { addr: e.addr, port: slice_port.port, local: false, weight: 1 }, e.flags)
+            }));
         }
     }
     // The same endpoint may stand in two slices for a while (KEP-752): its conditions add up, so that a move between
@@ -102,7 +92,7 @@ fn backends(service: &ServiceInput, port: &DnsPort, v4: bool, slices: &[&SliceIn
     let backends = if ready.is_empty() { of(EndpointInput::DRAINING) } else { ready };
     let usable = EndpointInput::READY | EndpointInput::DRAINING;
     let drop = backends.is_empty() && found.iter().any(|(_, flags)| flags & usable != 0);
-    Backends { backends: backends.into(), drop }
+    Targets { backends: backends.into(), drop }
 }
 
 /// Endpoints that have a name.

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use eastwest_model::Protocol;
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 /// A Service's namespace and name.
@@ -43,18 +44,64 @@ pub struct FrontendKey {
     pub protocol: Protocol,
 }
 
-/// A frontend and where its traffic goes. Without backends the kernel refuses at once, or drops where it says so.
+/// A frontend and where its traffic goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frontend {
     pub key: FrontendKey,
     /// Name of the Service port; empty when it has none.
     pub port_name: Arc<str>,
-    /// Sorted by (address, port), without duplicates. Shared by frontends that have the same ones.
-    pub backends: Arc<[Backend]>,
+    pub kind: FrontendKind,
+    /// What clients inside the cluster get: pods and processes of this node, and pods of others that come by a NIC.
+    pub inside: Targets,
+    /// What clients outside get, who come by a NIC.
+    pub outside: Targets,
     /// Seconds of ClientIP affinity; 0: none.
     pub affinity_seconds: u32,
-    /// It has no backends by policy (`Local` without a usable one on this node) while other nodes have some: drop
-    /// instead of refusing.
+    /// `loadBalancerSourceRanges` of the key's family: a client whose address is in none of them is dropped, inside the
+    /// cluster too (a process of the node counts as the node's address). Empty: everyone is let in.
+    pub source_ranges: Arc<[IpNet]>,
+}
+
+impl Frontend {
+    /// A virtual IP that gives all clients the same backends, without affinity.
+    pub fn cluster_ip(
+        key: FrontendKey,
+        port_name: impl Into<Arc<str>>,
+        backends: impl Into<Arc<[Backend]>>,
+    ) -> Self {
+        let targets = Targets { backends: backends.into(), drop: false };
+        Self {
+            key,
+            port_name: port_name.into(),
+            kind: FrontendKind::ClusterIp,
+            inside: targets.clone(),
+            outside: targets,
+            affinity_seconds: 0,
+            source_ranges: Arc::default(),
+        }
+    }
+}
+
+/// Which of a Service's addresses a frontend stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum FrontendKind {
+    /// `spec.clusterIPs`: the address belongs to the Service, so its other ports are refused.
+    ClusterIp,
+    /// `nodePort` at one of this node's own addresses: its other ports are the node's.
+    NodePort,
+    /// `spec.externalIPs`: may be an address of this node, whose other ports are then the node's.
+    ExternalIp,
+    /// `status.loadBalancer.ingress[].ip` with `ipMode: VIP`.
+    LoadBalancer,
+}
+
+/// Where a frontend's traffic goes. Without backends the kernel refuses at once, or drops where it says so.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Targets {
+    /// Sorted by (address, port), without duplicates. Shared by frontends that have the same ones.
+    pub backends: Arc<[Backend]>,
+    /// No backends by policy (`Local` without a usable one on this node) while other nodes have some: drop instead of
+    /// refusing.
     pub drop: bool,
 }
 
@@ -65,6 +112,9 @@ pub struct Backend {
     pub port: u16,
     /// On this node.
     pub local: bool,
+    /// Share of new flows, relative to the other backends of the same [`Targets`]: 1 each unless a TrafficSplit says
+    /// otherwise; 0 gets none.
+    pub weight: u32,
 }
 
 /// What DNS needs of a Service; answers are made from it when asked (kubernetes/dns specification 1.1.0).

@@ -231,10 +231,10 @@ proptest! {
         for frontend in &compiled.frontends {
             let port = service.spec.ports.iter().find(|p| p.port == frontend.key.port && p.protocol == frontend.key.protocol).unwrap();
             let wanted = naive_backends(&service, port, frontend.key.addr.is_ipv4(), &slices);
-            let got: Vec<_> = frontend.backends.iter().map(|b| (b.addr, b.port)).collect();
+            let got: Vec<_> = frontend.inside.backends.iter().map(|b| (b.addr, b.port)).collect();
             let anywhere = Service { spec: ServiceSpec { internal_traffic_policy: None, ..service.spec.clone() }, ..service.clone() };
             let anywhere = naive_backends(&anywhere, port, frontend.key.addr.is_ipv4(), &slices);
-            prop_assert_eq!(frontend.drop, wanted.is_empty() && !anywhere.is_empty());
+            prop_assert_eq!(frontend.inside.drop, wanted.is_empty() && !anywhere.is_empty());
             prop_assert_eq!(got, wanted);
         }
         if let DnsService::Headless { endpoints } = &compiled.dns {

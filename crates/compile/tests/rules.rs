@@ -42,13 +42,17 @@ fn compiled(service: &Value, slices: &[Value]) -> (CompiledService, Vec<String>)
 /// `address:port/protocol -> backend[*],…`, a line a frontend; `*` marks what is on this node, `drop` that none is by policy.
 fn shown(c: &CompiledService) -> Vec<String> {
     let backends = |f: &eastwest_compile::Frontend| {
-        let b = f.backends.iter().map(|b| format!("{}:{}{}", b.addr, b.port, if b.local { "*" } else { "" }));
+        let b = f
+            .inside
+            .backends
+            .iter()
+            .map(|b| format!("{}:{}{}", b.addr, b.port, if b.local { "*" } else { "" }));
         b.collect::<Vec<_>>().join(",")
     };
     c.frontends
         .iter()
         .map(|f| {
-            let backends = if f.drop { "drop".to_owned() } else { backends(f) };
+            let backends = if f.inside.drop { "drop".to_owned() } else { backends(f) };
             format!("{} {} {:?} -> {}", f.key.addr, f.key.port, f.key.protocol, backends)
                 .trim_end()
                 .to_owned()
@@ -291,12 +295,12 @@ fn a_change_touches_what_it_must() {
     let mut moved = a.clone();
     moved["metadata"]["labels"]["kubernetes.io/service-name"] = json!("other");
     assert_eq!(put(&mut state, Kind::EndpointSlice, &moved), [web(), ServiceKey::new("default", "other")]);
-    assert!(state.compile(&web()).unwrap().frontends[0].backends.is_empty());
+    assert!(state.compile(&web()).unwrap().frontends[0].inside.backends.is_empty());
     assert_eq!(put(&mut state, Kind::EndpointSlice, &a).len(), 2);
     let mut orphan = a.clone();
     orphan["metadata"]["labels"] = json!({});
     assert_eq!(put(&mut state, Kind::EndpointSlice, &orphan), [web()]);
-    assert!(state.compile(&web()).unwrap().frontends[0].backends.is_empty());
+    assert!(state.compile(&web()).unwrap().frontends[0].inside.backends.is_empty());
     put(&mut state, Kind::EndpointSlice, &a);
     assert_eq!(state.delete(Kind::Service, "default", "web"), [web()]);
     assert_eq!(state.delete(Kind::Service, "default", "web"), []);

@@ -35,17 +35,11 @@ fn service(number: u32, turn: u32) -> CompiledService {
                             IpAddr::V6(Ipv6Addr::from((0xfd00_0010_u128 << 96) + u128::from(pod)))
                         }
                     };
-                    Backend { addr, port: 8080, local: false }
+                    Backend { addr, port: 8080, local: false, weight: 1 }
                 })
                 .collect();
             backends.sort();
-            Frontend {
-                key: FrontendKey { addr, port: 80, protocol: Protocol::TCP },
-                port_name: "http".into(),
-                backends: backends.into(),
-                affinity_seconds: 0,
-                drop: false,
-            }
+            Frontend::cluster_ip(FrontendKey { addr, port: 80, protocol: Protocol::TCP }, "http", backends)
         })
         .collect();
     let key = ServiceKey::new("bench", format!("service-{number}"));

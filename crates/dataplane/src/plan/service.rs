@@ -196,7 +196,7 @@ impl Plan {
             let value = abi::Frontend {
                 service: id,
                 // Beside backends, programs would drop all the same.
-                flags: if frontend.drop && extent.len == 0 { abi::frontend_flags::DROP } else { 0 },
+                flags: if frontend.inside.drop && extent.len == 0 { abi::frontend_flags::DROP } else { 0 },
                 slots: extent.offset,
                 count: extent.len,
                 affinity: frontend.affinity_seconds,
@@ -245,8 +245,8 @@ impl Plan {
         frontend: &Frontend,
         applied: &mut Applied,
     ) -> Result<Vec<u32>, Error> {
-        let mut ids = Vec::with_capacity(frontend.backends.len());
-        for wanted in frontend.backends.iter() {
+        let mut ids = Vec::with_capacity(frontend.inside.backends.len());
+        for wanted in frontend.inside.backends.iter() {
             if wanted.addr.is_ipv4() != tuple.addr.is_ipv4() {
                 applied
                     .problems

@@ -18,22 +18,21 @@ fn v4(last: u8) -> IpAddr {
 }
 
 fn pod(last: u8) -> Target {
-    Target { addr: IpAddr::V4(Ipv4Addr::new(10, 244, 0, last)), port: 8080, local: last.is_multiple_of(2) }
+    Target {
+        addr: IpAddr::V4(Ipv4Addr::new(10, 244, 0, last)),
+        port: 8080,
+        local: last.is_multiple_of(2),
+        weight: 1,
+    }
 }
 
 fn pod6(last: u8) -> Target {
     let addr = Ipv6Addr::new(0xfd00, 0x10, 0x244, 0, 0, 0, 0, u16::from(last));
-    Target { addr: IpAddr::V6(addr), port: 8080, local: false }
+    Target { addr: IpAddr::V6(addr), port: 8080, local: false, weight: 1 }
 }
 
 fn frontend(addr: IpAddr, port: u16, backends: &[Target]) -> Frontend {
-    Frontend {
-        key: FrontendKey { addr, port, protocol: Protocol::TCP },
-        port_name: port.to_string().into(),
-        backends: backends.into(),
-        affinity_seconds: 0,
-        drop: false,
-    }
+    Frontend::cluster_ip(FrontendKey { addr, port, protocol: Protocol::TCP }, port.to_string(), backends)
 }
 
 fn service(name: &str, frontends: Vec<Frontend>) -> CompiledService {
@@ -145,7 +144,12 @@ fn assert_holds(tables: &MemoryTables, desired: &BTreeMap<String, CompiledServic
                 .flat_map(|service| &service.frontends)
                 .filter(|other| Tuple::of(other) == tuple)
                 .map(|other| {
-                    other.backends.iter().map(|backend| (backend.addr, backend.port)).collect::<Vec<_>>()
+                    other
+                        .inside
+                        .backends
+                        .iter()
+                        .map(|backend| (backend.addr, backend.port))
+                        .collect::<Vec<_>>()
                 });
             let got = tables.backends_of(tuple).expect("frontend there").expect("whole");
             assert!(claims.into_iter().any(|claim| claim == got), "{tuple} has {got:?}");
@@ -357,7 +361,9 @@ fn without_backends_refused_or_dropped_as_wanted() {
         (vec![], true, abi::frontend_flags::DROP),
         (vec![], false, 0),
     ] {
-        let web = service("web", vec![Frontend { drop, ..frontend(v4(1), 80, &backends) }]);
+        let mut dropping = frontend(v4(1), 80, &backends);
+        dropping.inside.drop = drop;
+        let web = service("web", vec![dropping]);
         plan.apply(&mut tables, Duration::ZERO, &web.key, Some(&web)).unwrap();
         assert_eq!(flags(&tables), wanted, "{} backends, drop {drop}", backends.len());
     }

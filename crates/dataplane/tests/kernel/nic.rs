@@ -35,8 +35,10 @@ fn configure(device: &str, n: u8) {
 }
 
 fn elsewhere(mut frontend: Frontend) -> Frontend {
-    frontend.backends =
-        frontend.backends.iter().map(|backend| Backend { local: false, ..*backend }).collect();
+    let remote = |backend: &Backend| Backend { local: false, ..*backend };
+    for targets in [&mut frontend.inside, &mut frontend.outside] {
+        targets.backends = targets.backends.iter().map(remote).collect();
+    }
     frontend
 }
 

@@ -380,13 +380,14 @@ fn survives(hook: PodHook) {
                 let mut changed = services().remove(0);
                 for frontend in &mut changed.frontends {
                     let left: Vec<_> = frontend
+                        .inside
                         .backends
                         .iter()
                         .filter(|backend| !backend.addr.to_string().ends_with(&gone[4..]))
                         .copied()
                         .collect();
                     assert_eq!(left.len(), 1);
-                    frontend.backends = left.into();
+                    frontend.inside.backends = left.into();
                 }
                 running.dataplane.apply(&changed.key, Some(&changed)).expect("applies");
                 if is_tcp {

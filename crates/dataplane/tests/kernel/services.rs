@@ -19,16 +19,11 @@ pub fn frontend(vip: &str, protocol: Protocol, backends: &[&str]) -> Frontend {
     let mut backends: Vec<Backend> = backends
         .iter()
         .map(|text| text.parse::<SocketAddr>().expect("address:port"))
-        .map(|backend| Backend { addr: backend.ip(), port: backend.port(), local: true })
+        .map(|backend| Backend { addr: backend.ip(), port: backend.port(), local: true, weight: 1 })
         .collect();
     backends.sort();
-    Frontend {
-        key: FrontendKey { addr: vip.ip(), port: vip.port(), protocol },
-        port_name: format!("{}-{protocol:?}", vip.port()).into(),
-        backends: backends.into(),
-        affinity_seconds: 0,
-        drop: false,
-    }
+    let key = FrontendKey { addr: vip.ip(), port: vip.port(), protocol };
+    Frontend::cluster_ip(key, format!("{}-{protocol:?}", vip.port()), backends)
 }
 
 pub fn service(name: &str, frontends: Vec<Frontend>) -> CompiledService {
