@@ -14,7 +14,12 @@ fn main() {
     let mut args = std::env::args().skip(1).map(|a| a.parse::<u32>().unwrap_or(0));
     let services = args.next().unwrap_or(10_000);
     let endpoints = args.next().unwrap_or(10);
-    let context = Context { node: "node-1".into(), service_cidrs: Vec::new(), pod_names: false };
+    let context = Context {
+        node: "node-1".into(),
+        service_cidrs: Vec::new(),
+        node_port_addresses: Vec::new(),
+        pod_names: false,
+    };
     let Ok(index) = Index::new(IndexOptions::default()) else { return };
     let index = Arc::new(index);
     let empty = resident();
@@ -50,7 +55,7 @@ fn main() {
     let start = Instant::now();
     let mut count = 0;
     index.update(|update| {
-        for service in state.services().filter_map(|key| state.compile(key)) {
+        for service in state.services().filter_map(|key| state.compile(&context, key)) {
             update.apply(&service.key, Some(&service));
             count += 1;
         }

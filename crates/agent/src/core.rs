@@ -321,7 +321,7 @@ impl<D: Dataplane> Core<D> {
         self.names.clear();
         self.failing.clear();
         let all: Vec<CompiledService> =
-            self.state.services().filter_map(|key| self.state.compile(key)).collect();
+            self.state.services().filter_map(|key| self.state.compile(&self.context, key)).collect();
         match self.dataplane.reconcile(&mut all.iter()) {
             Ok(applied) => {
                 self.reconcile_error = None;
@@ -376,7 +376,7 @@ impl<D: Dataplane> Core<D> {
         self.in_dirty.clear();
         let mut compiled = Vec::with_capacity(keys.len());
         for key in keys {
-            let service = self.state.compile(&key);
+            let service = self.state.compile(&self.context, &key);
             match self.dataplane.apply(&key, service.as_ref()) {
                 Ok(applied) => {
                     self.failing.remove(&key);

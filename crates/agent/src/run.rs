@@ -134,6 +134,7 @@ pub async fn run(settings: Settings, reload: impl Fn()) -> anyhow::Result<()> {
     let context = Context {
         node: identity.name.as_str().into(),
         service_cidrs: settings.service_cidr.clone(),
+        node_port_addresses: Vec::new(),
         pod_names: plans.pod_names(),
     };
     plans.load();

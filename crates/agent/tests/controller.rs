@@ -88,6 +88,7 @@ impl Agent {
         let context = Context {
             node: node.into(),
             service_cidrs: vec!["10.96.0.0/16".parse().unwrap()],
+            node_port_addresses: Vec::new(),
             pod_names: false,
         };
         let index = Arc::new(Index::new(IndexOptions::default()).unwrap());

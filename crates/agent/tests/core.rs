@@ -20,7 +20,12 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 fn context() -> Context {
-    Context { node: "node-1".into(), service_cidrs: vec!["10.96.0.0/16".parse().unwrap()], pod_names: false }
+    Context {
+        node: "node-1".into(),
+        service_cidrs: vec!["10.96.0.0/16".parse().unwrap()],
+        node_port_addresses: Vec::new(),
+        pod_names: false,
+    }
 }
 
 fn service(n: u32, selector: &str) -> Value {

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use eastwest_model::{
-    AddressType, DnsRecord, EndpointSlice, FieldError, Kind, Namespace, ObjectMeta, Protocol, Service,
-    ServiceType, SessionAffinity, TrafficPolicy, Workload, validate,
+    AddressType, DnsRecord, EndpointHints, EndpointSlice, FieldError, Kind, Namespace, Node, ObjectMeta,
+    Protocol, Service, ServiceType, SessionAffinity, TrafficPolicy, Workload, validate,
 };
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -16,6 +16,8 @@ use crate::{DnsPort, ServiceKey};
 const LABEL_PROXY_NAME: &str = "service.kubernetes.io/service-proxy-name";
 /// EndpointSlices (and Services) with this label are for names only.
 const LABEL_HEADLESS: &str = "service.kubernetes.io/headless";
+/// The zone of a Node.
+const LABEL_ZONE: &str = "topology.kubernetes.io/zone";
 
 /// For whom to compile.
 #[derive(Clone, Debug)]
@@ -24,6 +26,8 @@ pub struct Context {
     pub node: Arc<str>,
     /// Ranges of virtual addresses. An endpoint inside them would be a Service in front of a Service: skipped.
     pub service_cidrs: Vec<IpNet>,
+    /// Addresses of this node at which NodePorts are served (kube-proxy's `--nodeport-addresses`, worked out).
+    pub node_port_addresses: Vec<IpAddr>,
     /// An endpoint without a hostname goes by its pod's name (CoreDNS' `endpoint_pod_names`), not by its address.
     pub pod_names: bool,
 }
@@ -32,11 +36,33 @@ pub struct Context {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Object {
-    Service { key: ServiceKey, input: Arc<ServiceInput> },
-    Slice { namespace: Arc<str>, name: Arc<str>, input: Arc<SliceInput> },
-    Namespace { name: Arc<str> },
-    Record { namespace: Arc<str>, name: Arc<str>, record: Arc<DnsRecord> },
-    Pod { namespace: Arc<str>, name: Arc<str>, addresses: Arc<[IpAddr]> },
+    Service {
+        key: ServiceKey,
+        input: Arc<ServiceInput>,
+    },
+    Slice {
+        namespace: Arc<str>,
+        name: Arc<str>,
+        input: Arc<SliceInput>,
+    },
+    Namespace {
+        name: Arc<str>,
+    },
+    Record {
+        namespace: Arc<str>,
+        name: Arc<str>,
+        record: Arc<DnsRecord>,
+    },
+    Pod {
+        namespace: Arc<str>,
+        name: Arc<str>,
+        addresses: Arc<[IpAddr]>,
+    },
+    /// This node; the others are not read.
+    Node {
+        name: Arc<str>,
+        zone: Option<Arc<str>>,
+    },
 }
 
 impl Object {
@@ -48,6 +74,7 @@ impl Object {
             Self::Namespace { name } => (Kind::Namespace, "", name),
             Self::Record { namespace, name, .. } => (Kind::DnsRecord, namespace, name),
             Self::Pod { namespace, name, .. } => (Kind::Workload, namespace, name),
+            Self::Node { name, .. } => (Kind::Node, "", name),
         }
     }
 }
@@ -64,6 +91,25 @@ pub struct ServiceInput {
     pub publish_not_ready: bool,
     /// Another proxy programs it: names only.
     pub names_only: bool,
+    /// Absent for a Service that has virtual addresses alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external: Option<Box<ExternalInput>>,
+}
+
+/// How a Service is reached from outside the cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExternalInput {
+    /// NodePort of each of the Service's ports; 0: none.
+    pub node_ports: Vec<u16>,
+    pub external_ips: Vec<IpAddr>,
+    /// `status.loadBalancer.ingress[].ip` with `ipMode: VIP`.
+    pub load_balancer_ips: Vec<IpAddr>,
+    /// Without those of a family that lets everyone in.
+    pub source_ranges: Vec<IpNet>,
+    /// `externalTrafficPolicy: Local`.
+    pub local: bool,
+    /// 0: none.
+    pub health_check_port: u16,
 }
 
 /// How a Service is reached.
@@ -82,6 +128,9 @@ pub struct SliceInput {
     pub service: Arc<str>,
     pub ports: Arc<[DnsPort]>,
     pub endpoints: Vec<EndpointInput>,
+    /// Sets of zones that endpoints are hinted for, which they refer to by index.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub zone_hints: Vec<Vec<Arc<str>>>,
     /// Another proxy programs it, or it is for names only.
     pub names_only: bool,
 }
@@ -90,8 +139,11 @@ pub struct SliceInput {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndpointInput {
     pub addr: IpAddr,
-    /// Bits: [`READY`](Self::READY), [`DRAINING`](Self::DRAINING), [`LOCAL`](Self::LOCAL).
+    /// Bits: [`READY`](Self::READY) and the constants after it.
     pub flags: u8,
+    /// With [`ZONE_HINTS`](Self::ZONE_HINTS): index in the slice's `zone_hints`.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub zones: u16,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hostname: Option<Arc<str>>,
 }
@@ -102,10 +154,21 @@ impl EndpointInput {
     pub const DRAINING: u8 = 2;
     /// On this node.
     pub const LOCAL: u8 = 4;
+    /// Hinted for some nodes (`hints.forNodes`).
+    pub const NODE_HINTS: u8 = 8;
+    /// This node among them.
+    pub const FOR_THIS_NODE: u8 = 16;
+    /// Hinted for some zones (`hints.forZones`).
+    pub const ZONE_HINTS: u8 = 32;
 
     pub fn is(&self, flag: u8) -> bool {
         self.flags & flag != 0
     }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde's signature
+fn is_zero(n: &u16) -> bool {
+    *n == 0
 }
 
 /// The result of [`Context::decode`].
@@ -145,7 +208,8 @@ impl Context {
                 let addresses = object.spec.addresses.iter().filter_map(|a| a.parse().ok()).collect();
                 Object::Pod { namespace, name, addresses }.into()
             }
-            Kind::Node | Kind::NodeState => Decoded { object: None, problems: Vec::new() },
+            Kind::Node => self.node(&read(kind, json)?),
+            Kind::NodeState => Decoded { object: None, problems: Vec::new() },
         })
     }
 
@@ -153,21 +217,16 @@ impl Context {
     pub fn service(&self, service: &Service) -> Decoded {
         let mut problems = Problems::of(Kind::Service, &service.metadata);
         let spec = &service.spec;
+        let mut external = None;
         let mode = if service.service_type() == ServiceType::ExternalName {
             ServiceMode::ExternalName(spec.external_name.trim_end_matches('.').into())
         } else if service.is_headless() {
             ServiceMode::Headless
         } else {
+            external = external_input(service, &mut problems);
             let only = spec.cluster_ips.is_empty().then_some(&spec.cluster_ip);
-            let mut ips = Vec::new();
-            for text in spec.cluster_ips.iter().chain(only).filter(|ip| !ip.is_empty()) {
-                match text.parse() {
-                    Ok(ip) if !ips.contains(&ip) => ips.push(ip),
-                    Ok(_) => {}
-                    Err(_) => problems.add(format!("spec.clusterIPs: {text:?} is not an IP address")),
-                }
-            }
-            ServiceMode::ClusterIp(ips)
+            let texts = spec.cluster_ips.iter().chain(only).map(String::as_str);
+            ServiceMode::ClusterIp(virtual_ips("spec.clusterIPs", texts, &mut problems))
         };
         let affinity_seconds = match spec.session_affinity {
             Some(SessionAffinity::ClientIP) => {
@@ -187,10 +246,20 @@ impl Context {
             internal_local: spec.internal_traffic_policy == Some(TrafficPolicy::Local),
             publish_not_ready: spec.publish_not_ready_addresses == Some(true),
             names_only: names_only(&service.metadata),
+            external,
         };
         let meta = &service.metadata;
         let key = ServiceKey::new(meta.namespace.as_str(), meta.name.as_str());
         problems.with(Object::Service { key, input: Arc::new(input) })
+    }
+
+    /// As [`decode`](Self::decode), from the model's form.
+    pub fn node(&self, node: &Node) -> Decoded {
+        let name = node.metadata.name.as_str();
+        let zone = node.metadata.labels.get(LABEL_ZONE).filter(|z| !z.is_empty());
+        let object = (*name == *self.node)
+            .then(|| Object::Node { name: name.into(), zone: zone.map(|z| z.as_str().into()) });
+        Decoded { object, problems: Vec::new() }
     }
 
     /// As [`decode`](Self::decode), from the model's form.
@@ -205,6 +274,7 @@ impl Context {
             Some(DnsPort { name: p.name.as_deref().unwrap_or("").into(), protocol: p.protocol, port })
         });
         let mut endpoints = Vec::with_capacity(slice.endpoints.len());
+        let mut zone_hints = Vec::new();
         for (i, e) in slice.endpoints.iter().enumerate().filter(|_| !service.is_empty()) {
             let Some(address) = e.addresses.first() else {
                 problems.add(format!("endpoints[{i}]: no address"));
@@ -228,16 +298,18 @@ impl Context {
             if e.node_name.as_deref() == Some(&*self.node) {
                 flags |= EndpointInput::LOCAL;
             }
+            let zones = self.hints(e.hints.as_ref(), &mut flags, &mut zone_hints);
             let pod =
                 e.target_ref.as_ref().filter(|t| self.pod_names && t.kind == "Pod").map(|t| t.name.as_str());
             let hostname = e.hostname.as_deref().filter(|h| !h.is_empty()).or(pod.filter(|p| !p.is_empty()));
             let hostname = hostname.map(Arc::from);
-            endpoints.push(EndpointInput { addr, flags, hostname });
+            endpoints.push(EndpointInput { addr, flags, zones, hostname });
         }
         let input = SliceInput {
             service: service.into(),
             ports: ports.collect(),
             endpoints,
+            zone_hints,
             names_only: names_only(&slice.metadata),
         };
         let meta = &slice.metadata;
@@ -246,6 +318,30 @@ impl Context {
             name: meta.name.as_str().into(),
             input: Arc::new(input),
         })
+    }
+
+    /// Sets the flags of an endpoint's hints; returns the index of its zones in `sets`.
+    fn hints(&self, hints: Option<&EndpointHints>, flags: &mut u8, sets: &mut Vec<Vec<Arc<str>>>) -> u16 {
+        let Some(hints) = hints else { return 0 };
+        if !hints.for_nodes.is_empty() {
+            *flags |= EndpointInput::NODE_HINTS;
+            if hints.for_nodes.iter().any(|n| *n.name == *self.node) {
+                *flags |= EndpointInput::FOR_THIS_NODE;
+            }
+        }
+        if hints.for_zones.is_empty() {
+            return 0;
+        }
+        let names = || hints.for_zones.iter().map(|z| z.name.as_str());
+        let known = sets.iter().position(|set| set.iter().map(|z| &**z).eq(names()));
+        let at = known.unwrap_or_else(|| {
+            sets.push(names().map(Arc::from).collect());
+            sets.len() - 1
+        });
+        // A slice has at most 1,000 endpoints; of one that has more, those beyond go without a hint.
+        let Ok(at) = u16::try_from(at) else { return 0 };
+        *flags |= EndpointInput::ZONE_HINTS;
+        at
     }
 
     fn endpoint_address(&self, text: &str, family: AddressType) -> Result<IpAddr, String> {
@@ -316,6 +412,74 @@ impl Problems {
         }
         Decoded { object: Some(object), problems: self.found }
     }
+}
+
+/// `None` for a Service that is not reached from outside.
+fn external_input(service: &Service, problems: &mut Problems) -> Option<Box<ExternalInput>> {
+    let spec = &service.spec;
+    let ports = spec.ports.iter().filter(|p| p.port != 0);
+    let node_ports: Vec<u16> = ports.map(|p| p.node_port.unwrap_or(0)).collect();
+    let texts = spec.external_ips.iter().map(String::as_str);
+    let external_ips = virtual_ips("spec.externalIPs", texts, problems);
+    let ingress = service.status.load_balancer.ingress.iter();
+    let vips = ingress.filter(|i| i.ip_mode.as_deref() != Some("Proxy")).map(|i| i.ip.as_str());
+    let load_balancer_ips = virtual_ips("status.loadBalancer.ingress", vips, problems);
+    if external_ips.is_empty() && load_balancer_ips.is_empty() && node_ports.iter().all(|p| *p == 0) {
+        return None;
+    }
+    let mut source_ranges: Vec<IpNet> = Vec::new();
+    for text in &spec.load_balancer_source_ranges {
+        // Kubernetes lets spaces stand around a range.
+        match text.trim().parse::<IpNet>() {
+            Ok(range) => source_ranges.push(range.trunc()),
+            Err(_) => problems.add(format!("spec.loadBalancerSourceRanges: {text:?} is not a CIDR")),
+        }
+    }
+    // A range of everything lets everyone of its family in, as no range does (kube-proxy's `serviceport.go`).
+    let open =
+        |v4: bool, ranges: &[IpNet]| ranges.iter().any(|r| r.prefix_len() == 0 && r.addr().is_ipv4() == v4);
+    let (open4, open6) = (open(true, &source_ranges), open(false, &source_ranges));
+    source_ranges.retain(|r| if r.addr().is_ipv4() { !open4 } else { !open6 });
+    source_ranges.sort_unstable();
+    source_ranges.dedup();
+    let local = spec.external_traffic_policy == Some(TrafficPolicy::Local);
+    let wants_check = local && service.service_type() == ServiceType::LoadBalancer;
+    let health_check_port = spec.health_check_node_port.filter(|_| wants_check);
+    let health_check_port = health_check_port.and_then(|p| u16::try_from(p).ok()).unwrap_or(0);
+    Some(Box::new(ExternalInput {
+        node_ports,
+        external_ips,
+        load_balancer_ips,
+        source_ranges,
+        local,
+        health_check_port,
+    }))
+}
+
+/// Addresses of frontends, each once. One that no packet can have as its destination on the wire is left out.
+fn virtual_ips<'a>(
+    field: &str,
+    texts: impl Iterator<Item = &'a str>,
+    problems: &mut Problems,
+) -> Vec<IpAddr> {
+    let mut ips = Vec::new();
+    for text in texts.filter(|ip| !ip.is_empty()) {
+        let why = match text.parse::<IpAddr>() {
+            Ok(IpAddr::V6(ip)) if ip.to_ipv4_mapped().is_some() => "an IPv4-mapped address",
+            Ok(ip) if ip.is_loopback() => "a loopback address",
+            Ok(ip) if ip.is_unspecified() => "the unspecified address",
+            Ok(ip) if ip.is_multicast() => "a multicast address",
+            Ok(ip) => {
+                if !ips.contains(&ip) {
+                    ips.push(ip);
+                }
+                continue;
+            }
+            Err(_) => "not an IP address",
+        };
+        problems.add(format!("{field}: {text:?} is {why}"));
+    }
+    ips
 }
 
 /// Used by the rules: whether a port of a slice is the one that a Service port means.

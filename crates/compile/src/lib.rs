@@ -6,15 +6,17 @@
 //! it in and name the Services they touch, [`State::compile`] makes the [`CompiledService`] of one. The rules are
 //! kube-proxy's (`pkg/proxy/topology.go`, `endpointslicecache.go`) and, for names, the Kubernetes DNS specification's.
 
-mod diff;
+mod choose;
 mod input;
 mod rules;
+pub mod slots;
 mod state;
 mod types;
 
-pub use diff::{Compiled, Diff, ServiceChange, apply, diff};
+pub use choose::{Candidate, Policy, Verdict};
 pub use input::{
-    Context, DecodeError, Decoded, EndpointInput, Object, ServiceInput, ServiceMode, SliceInput,
+    Context, DecodeError, Decoded, EndpointInput, ExternalInput, Object, ServiceInput, ServiceMode,
+    SliceInput,
 };
-pub use state::{State, compile_all};
+pub use state::{Compiled, State, compile_all};
 pub use types::*;

@@ -3,14 +3,28 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::input::same_port;
+use ipnet::IpNet;
+
+use crate::choose::{Candidate, Policy, candidates};
 use crate::{
-    Backend, CompiledService, DnsEndpoint, DnsPort, DnsService, EndpointInput, Frontend, FrontendKey,
-    FrontendKind, ServiceInput, ServiceKey, ServiceMode, SliceInput, Targets,
+    CompiledService, DnsEndpoint, DnsService, EndpointInput, ExternalInput, Frontend, FrontendKey,
+    FrontendKind, HealthCheck, ServiceInput, ServiceKey, ServiceMode, SliceInput, Targets,
 };
 
+/// What the rules know of the node they decide for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ThisNode<'a> {
+    pub zone: Option<&'a str>,
+    pub node_port_addresses: &'a [IpAddr],
+}
+
 /// Cost: ports × endpoints of this Service.
-pub(crate) fn compile(key: &ServiceKey, service: &ServiceInput, slices: &[&SliceInput]) -> CompiledService {
+pub(crate) fn compile(
+    key: &ServiceKey,
+    service: &ServiceInput,
+    slices: &[&SliceInput],
+    node: ThisNode<'_>,
+) -> CompiledService {
     let dns = match &service.mode {
         ServiceMode::ClusterIp(ips) => {
             let endpoints = published(service, slices);
@@ -20,79 +34,115 @@ pub(crate) fn compile(key: &ServiceKey, service: &ServiceInput, slices: &[&Slice
         ServiceMode::ExternalName(target) => DnsService::ExternalName { target: target.clone() },
     };
     let frontends = match &service.mode {
-        ServiceMode::ClusterIp(ips) if !service.names_only => frontends(service, ips, slices),
+        ServiceMode::ClusterIp(ips) if !service.names_only => frontends(service, ips, slices, node),
         _ => Vec::new(),
     };
     CompiledService { key: key.clone(), frontends, dns }
 }
 
-fn frontends(service: &ServiceInput, ips: &[IpAddr], slices: &[&SliceInput]) -> Vec<Frontend> {
+fn frontends(
+    service: &ServiceInput,
+    ips: &[IpAddr],
+    slices: &[&SliceInput],
+    node: ThisNode<'_>,
+) -> Vec<Frontend> {
+    let external = service.external.as_deref();
     let mut out = Vec::with_capacity(ips.len() * service.ports.len());
-    for port in &service.ports {
-        let mut made: Vec<(bool, Targets)> = Vec::with_capacity(2);
-        for ip in ips {
-            let v4 = ip.is_ipv4();
-            let targets = match made.iter().find(|(family, _)| *family == v4) {
-                Some((_, targets)) => targets.clone(),
-                None => {
-                    let targets = targets(service, port, v4, slices);
-                    made.push((v4, targets.clone()));
-                    targets
-                }
+    for v4 in [true, false] {
+        // A family in which the Service has no virtual address has no other one either: kube-proxy leaves it out.
+        if !ips.iter().any(|ip| ip.is_ipv4() == v4) {
+            continue;
+        }
+        let source_ranges: Arc<[IpNet]> = external
+            .into_iter()
+            .flat_map(|e| &e.source_ranges)
+            .filter(|r| r.addr().is_ipv4() == v4)
+            .copied()
+            .collect();
+        for (i, port) in service.ports.iter().enumerate() {
+            let found = candidates(port, v4, slices, node.zone);
+            let made = Made::new(&found, service, external);
+            let mut add = |kind: FrontendKind, addr: IpAddr, number: u16| {
+                let (inside, outside) = match kind {
+                    FrontendKind::ClusterIp => (&made.internal, &made.internal),
+                    _ => (&made.cluster, &made.external),
+                };
+                let ranged = kind == FrontendKind::LoadBalancer;
+                out.push(Frontend {
+                    key: FrontendKey { addr, port: number, protocol: port.protocol },
+                    port_name: port.name.clone(),
+                    kind,
+                    inside: inside.clone(),
+                    outside: outside.clone(),
+                    affinity_seconds: service.affinity_seconds,
+                    source_ranges: if ranged { source_ranges.clone() } else { Arc::default() },
+                });
             };
-            out.push(Frontend {
-                key: FrontendKey { addr: *ip, port: port.port, protocol: port.protocol },
-                port_name: port.name.clone(),
-                kind: FrontendKind::ClusterIp,
-                inside: targets.clone(),
-                outside: targets,
-                affinity_seconds: service.affinity_seconds,
-                source_ranges: Arc::default(),
-            });
+            let of_family = |ips: &[IpAddr]| -> Vec<IpAddr> {
+                ips.iter().filter(|ip| ip.is_ipv4() == v4).copied().collect()
+            };
+            for ip in of_family(ips) {
+                add(FrontendKind::ClusterIp, ip, port.port);
+            }
+            let Some(external) = external else { continue };
+            // In this order: an address that stands in several places is what it is in the first, and where a load
+            // balancer's is an external IP too, its source ranges hold.
+            for ip in of_family(&external.load_balancer_ips) {
+                add(FrontendKind::LoadBalancer, ip, port.port);
+            }
+            for ip in of_family(&external.external_ips) {
+                add(FrontendKind::ExternalIp, ip, port.port);
+            }
+            let node_port = external.node_ports.get(i).copied().unwrap_or(0);
+            for ip in of_family(node.node_port_addresses).into_iter().filter(|_| node_port != 0) {
+                add(FrontendKind::NodePort, ip, node_port);
+            }
         }
     }
-    // A stable sort: of two ports with the same number the first stays, as it stands first in the object.
+    // A stable sort: what comes first above stays, and of two ports with the same number the first in the object.
     out.sort_by_key(|f| f.key);
     out.dedup_by_key(|f| f.key);
     out
 }
 
-/// Ready endpoints; where there are none, those that still serve while they terminate (KEP-1669). Under `Local` both are
-/// asked of this node's alone.
-fn targets(service: &ServiceInput, port: &DnsPort, v4: bool, slices: &[&SliceInput]) -> Targets {
-    let mut found: Vec<(Backend, u8)> = Vec::new();
-    for slice in slices.iter().filter(|s| !s.names_only) {
-        for slice_port in slice.ports.iter().filter(|p| same_port(p, &port.name, port.protocol)) {
-            found.extend(slice.endpoints.iter().filter(|e| e.addr.is_ipv4() == v4).map(|e| {
-                (Backend { addr: e.addr, port: slice_port.port, local: false, weight: 1 }, e.flags)
-            }));
-        }
+/// The sets of one Service port in one family; equal ones are shared.
+struct Made {
+    /// Behind the virtual addresses, by `internalTrafficPolicy`.
+    internal: Targets,
+    /// Behind all others for clients of the cluster: the whole cluster's, whatever the policy (the short cut that stands
+    /// for going out to the load balancer and coming back in).
+    cluster: Targets,
+    /// Behind all others for clients outside, by `externalTrafficPolicy`.
+    external: Targets,
+}
+
+impl Made {
+    fn new(found: &[Candidate], service: &ServiceInput, external: Option<&ExternalInput>) -> Self {
+        let of = |policy: Policy| policy.targets(found);
+        let external_local = external.is_some_and(|e| e.local);
+        let local = (service.internal_local || external_local).then(|| of(Policy::Local));
+        let cluster = (!service.internal_local || external.is_some()).then(|| of(Policy::Cluster));
+        let pick = |wants_local: bool| {
+            let (first, second) = if wants_local { (&local, &cluster) } else { (&cluster, &local) };
+            first.clone().or_else(|| second.clone()).unwrap_or_default()
+        };
+        Self { internal: pick(service.internal_local), cluster: pick(false), external: pick(external_local) }
     }
-    // The same endpoint may stand in two slices for a while (KEP-752): its conditions add up, so that a move between
-    // slices never takes it out.
-    found.sort_unstable();
-    found.dedup_by(|next, kept| {
-        let same = next.0 == kept.0;
-        if same {
-            kept.1 |= next.1;
-        }
-        same
-    });
-    for (backend, flags) in &mut found {
-        backend.local = *flags & EndpointInput::LOCAL != 0;
+}
+
+/// What `healthCheckNodePort` serves; `None` for a Service without.
+pub(crate) fn health_check(service: &ServiceInput, slices: &[&SliceInput]) -> Option<HealthCheck> {
+    let port = service.external.as_deref()?.health_check_port;
+    if port == 0 || service.names_only || !matches!(&service.mode, ServiceMode::ClusterIp(_)) {
+        return None;
     }
-    let of = |wanted: u8| -> Vec<Backend> {
-        found
-            .iter()
-            .filter(|(backend, flags)| flags & wanted != 0 && (backend.local || !service.internal_local))
-            .map(|(backend, _)| *backend)
-            .collect()
-    };
-    let ready = of(EndpointInput::READY);
-    let backends = if ready.is_empty() { of(EndpointInput::DRAINING) } else { ready };
-    let usable = EndpointInput::READY | EndpointInput::DRAINING;
-    let drop = backends.is_empty() && found.iter().any(|(_, flags)| flags & usable != 0);
-    Targets { backends: backends.into(), drop }
+    let wanted = EndpointInput::READY | EndpointInput::LOCAL;
+    let here = slices.iter().filter(|s| !s.names_only && !s.ports.is_empty()).flat_map(|s| &s.endpoints);
+    let mut addresses: Vec<IpAddr> = here.filter(|e| e.flags & wanted == wanted).map(|e| e.addr).collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    let local4 = addresses.iter().filter(|a| a.is_ipv4()).count();
+    Some(HealthCheck { port, local4, local6: addresses.len() - local4 })
 }
 
 /// Endpoints that have a name.

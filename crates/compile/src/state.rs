@@ -3,9 +3,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use eastwest_model::{DnsRecord, EndpointSlice, Kind, Service};
+use eastwest_model::{DnsRecord, EndpointSlice, Kind, Node, Service};
 
-use crate::{CompiledService, Context, Decoded, Object, ServiceInput, ServiceKey, SliceInput, rules};
+use crate::rules::{self, ThisNode};
+use crate::{CompiledService, Context, Decoded, HealthCheck, Object, ServiceInput, ServiceKey, SliceInput};
+
+/// What a node serves.
+pub type Compiled = BTreeMap<ServiceKey, CompiledService>;
 
 /// All objects that the rules read, by Service. A change costs what it touches, whatever the cluster's size.
 #[derive(Debug, Default)]
@@ -18,6 +22,8 @@ pub struct State {
     records: BTreeMap<(Arc<str>, Arc<str>), Arc<DnsRecord>>,
     /// Addresses by namespace and name.
     pods: HashMap<Id, Arc<[IpAddr]>>,
+    /// This node's name and zone, once its Node is known.
+    node: Option<(Arc<str>, Option<Arc<str>>)>,
     problems: HashMap<(Kind, Arc<str>, Arc<str>), Vec<String>>,
     /// One allocation for each name that many objects repeat.
     names: HashSet<Arc<str>>,
@@ -41,7 +47,8 @@ impl State {
     }
 
     /// Takes an object in, as it now is. Returns the Services whose [`compile`](Self::compile) may differ now: at most
-    /// two (a slice that moved), none when nothing that the rules read has changed.
+    /// two (a slice that moved), none when nothing that the rules read has changed; all with zone hints when this node
+    /// has come into another zone.
     pub fn put(&mut self, decoded: Decoded) -> Vec<ServiceKey> {
         let Decoded { object, problems } = decoded;
         let Some(object) = object else { return Vec::new() };
@@ -98,7 +105,19 @@ impl State {
                 self.pods.insert((namespace, name), addresses);
                 Vec::new()
             }
+            Object::Node { zone, .. } => self.set_node(Some((name, zone))),
         }
+    }
+
+    fn set_node(&mut self, node: Option<(Arc<str>, Option<Arc<str>>)>) -> Vec<ServiceKey> {
+        let zone = |node: &Option<(_, Option<Arc<str>>)>| node.as_ref().and_then(|(_, zone)| zone.clone());
+        let moved = zone(&self.node) != zone(&node);
+        self.node = node;
+        if !moved {
+            return Vec::new();
+        }
+        let hinted = |e: &Entry| e.slices.iter().any(|(_, s)| !s.zone_hints.is_empty());
+        self.services.iter().filter(|(_, e)| hinted(e)).map(|(key, _)| key.clone()).collect()
     }
 
     /// Takes an object out. Returns the Services touched; `namespace` is empty for kinds without.
@@ -133,6 +152,7 @@ impl State {
                 self.pods.remove(&(namespace, name));
                 Vec::new()
             }
+            Kind::Node if self.node.as_ref().is_some_and(|(own, _)| *own == name) => self.set_node(None),
             Kind::Node | Kind::NodeState => Vec::new(),
         }
     }
@@ -162,16 +182,41 @@ impl State {
         let namespaces = self.namespaces.iter().map(|n| (Kind::Namespace, "".into(), n.clone()));
         let records = self.records.keys().map(|(ns, n)| (Kind::DnsRecord, ns.clone(), n.clone()));
         let pods = self.pods.keys().map(|(ns, n)| (Kind::Workload, ns.clone(), n.clone()));
-        services.chain(slices).chain(namespaces).chain(records).chain(pods)
+        let node = self.node.iter().map(|(name, _)| (Kind::Node, "".into(), name.clone()));
+        services.chain(slices).chain(namespaces).chain(records).chain(pods).chain(node)
     }
 
-    /// What this node serves for a Service; `None` when there is none. Pure in what was put; costs O(this Service).
-    pub fn compile(&self, key: &ServiceKey) -> Option<CompiledService> {
-        let entry = self.services.get(key)?;
-        let service = entry.service.as_ref()?;
+    /// What this node serves for a Service; `None` when there is none. Pure in what was put and in the context's
+    /// addresses; costs O(this Service).
+    pub fn compile(&self, context: &Context, key: &ServiceKey) -> Option<CompiledService> {
+        let (service, slices) = self.inputs(key)?;
         self.compilations.fetch_add(1, Ordering::Relaxed);
-        let slices: Vec<&SliceInput> = entry.slices.iter().map(|(_, s)| &**s).collect();
-        Some(rules::compile(key, service, &slices))
+        Some(rules::compile(key, service, &slices, self.this_node(context)))
+    }
+
+    /// What a Service's `healthCheckNodePort` tells; `None` when it has none.
+    pub fn health_check(&self, key: &ServiceKey) -> Option<HealthCheck> {
+        let (service, slices) = self.inputs(key)?;
+        rules::health_check(service, &slices)
+    }
+
+    fn inputs(&self, key: &ServiceKey) -> Option<(&ServiceInput, Vec<&SliceInput>)> {
+        let entry = self.services.get(key)?;
+        let service = entry.service.as_deref()?;
+        Some((service, entry.slices.iter().map(|(_, s)| &**s).collect()))
+    }
+
+    fn this_node<'a>(&'a self, context: &'a Context) -> ThisNode<'a> {
+        let zone = self.node.as_ref().and_then(|(_, zone)| zone.as_deref());
+        ThisNode { zone, node_port_addresses: &context.node_port_addresses }
+    }
+
+    /// Services that have a NodePort: what a change of [`Context::node_port_addresses`] touches.
+    pub fn with_node_ports(&self) -> Vec<ServiceKey> {
+        let has =
+            |s: &ServiceInput| s.external.as_ref().is_some_and(|e| e.node_ports.iter().any(|p| *p != 0));
+        let found = self.services.iter().filter(|(_, e)| e.service.as_deref().is_some_and(has));
+        found.map(|(key, _)| key.clone()).collect()
     }
 
     /// All Services, in no order.
@@ -229,6 +274,9 @@ impl State {
             name: name.clone(),
             addresses: addresses.clone(),
         }));
+        out.extend(
+            self.node.iter().map(|(name, zone)| Object::Node { name: name.clone(), zone: zone.clone() }),
+        );
         out
     }
 
@@ -246,12 +294,20 @@ impl State {
     }
 }
 
-/// The same from nothing, by one pass over all objects: what the incremental way must agree with.
+/// The same from nothing, by one pass over all objects: what the incremental way must agree with. `nodes` may be all of
+/// the cluster's.
 pub fn compile_all<'a>(
     context: &Context,
+    nodes: impl IntoIterator<Item = &'a Node>,
     services: impl IntoIterator<Item = &'a Service>,
     slices: impl IntoIterator<Item = &'a EndpointSlice>,
-) -> crate::Compiled {
+) -> Compiled {
+    let own = nodes.into_iter().find_map(|node| context.node(node).object);
+    let zone = match &own {
+        Some(Object::Node { zone, .. }) => zone.as_deref(),
+        _ => None,
+    };
+    let node = ThisNode { zone, node_port_addresses: &context.node_port_addresses };
     let mut by_service: HashMap<(String, String), Vec<Arc<SliceInput>>> = HashMap::new();
     for slice in slices {
         if let Some(Object::Slice { namespace, input, .. }) = context.slice(slice).object {
@@ -259,12 +315,12 @@ pub fn compile_all<'a>(
             by_service.entry(key).or_default().push(input);
         }
     }
-    let mut out = crate::Compiled::new();
+    let mut out = Compiled::new();
     for service in services {
         if let Some(Object::Service { key, input }) = context.service(service).object {
             let id = (key.namespace.to_string(), key.name.to_string());
             let slices: Vec<&SliceInput> = by_service.get(&id).into_iter().flatten().map(|s| &**s).collect();
-            out.insert(key.clone(), rules::compile(&key, &input, &slices));
+            out.insert(key.clone(), rules::compile(&key, &input, &slices, node));
         }
     }
     out

@@ -117,6 +117,17 @@ pub struct Backend {
     pub weight: u32,
 }
 
+/// What a Service's `healthCheckNodePort` tells load balancers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// TCP port, at the addresses that serve NodePorts.
+    pub port: u16,
+    /// Ready IPv4 endpoints on this node.
+    pub local4: usize,
+    /// Ready IPv6 endpoints on this node.
+    pub local6: usize,
+}
+
 /// What DNS needs of a Service; answers are made from it when asked (kubernetes/dns specification 1.1.0).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DnsService {

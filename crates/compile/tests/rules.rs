@@ -5,7 +5,12 @@ use eastwest_model::{EndpointSlice, Kind, Service};
 use serde_json::{Value, json};
 
 fn context() -> Context {
-    Context { node: "node-1".into(), service_cidrs: vec!["10.96.0.0/16".parse().unwrap()], pod_names: false }
+    Context {
+        node: "node-1".into(),
+        service_cidrs: vec!["10.96.0.0/16".parse().unwrap()],
+        node_port_addresses: Vec::new(),
+        pod_names: false,
+    }
 }
 
 fn service(spec: Value) -> Value {
@@ -29,12 +34,12 @@ fn compiled(service: &Value, slices: &[Value]) -> (CompiledService, Vec<String>)
     for slice in slices {
         put(&mut state, Kind::EndpointSlice, slice);
     }
-    let out = state.compile(&ServiceKey::new("default", "web")).unwrap();
+    let out = state.compile(&context(), &ServiceKey::new("default", "web")).unwrap();
     // The other way from the same objects.
     let object: Service = serde_json::from_value(service.clone()).unwrap();
     let parsed: Vec<EndpointSlice> =
         slices.iter().map(|s| serde_json::from_value(s.clone()).unwrap()).collect();
-    let all = eastwest_compile::compile_all(&context(), [&object], &parsed);
+    let all = eastwest_compile::compile_all(&context(), [], [&object], &parsed);
     assert_eq!(all.get(&out.key), Some(&out));
     (out, state.problems())
 }
@@ -93,6 +98,12 @@ fn frontends_and_backends() {
             "nothing ready: serving and terminating",
             plain.clone(),
             v4(json!([ep("10.244.1.9", draining.clone()), ep("10.244.1.3", json!({"ready": false}))])),
+            vec!["10.96.0.5 80 TCP -> 10.244.1.9:8080"],
+        ),
+        (
+            "an absent serving is true",
+            plain.clone(),
+            v4(json!([ep("10.244.1.9", json!({"ready": false, "terminating": true}))])),
             vec!["10.96.0.5 80 TCP -> 10.244.1.9:8080"],
         ),
         (
@@ -288,19 +299,19 @@ fn a_change_touches_what_it_must() {
     let a = slice("a", "IPv4", json!([{"port": 1}]), json!([{"addresses": ["10.244.1.3"]}]));
     // Slices may come first.
     assert_eq!(put(&mut state, Kind::EndpointSlice, &a), [web()]);
-    assert_eq!(state.compile(&web()), None);
+    assert_eq!(state.compile(&context(), &web()), None);
     assert_eq!(put(&mut state, Kind::Service, &object), [web()]);
     assert_eq!(put(&mut state, Kind::Service, &object), [], "nothing that is read has changed");
     assert_eq!(put(&mut state, Kind::EndpointSlice, &a), []);
     let mut moved = a.clone();
     moved["metadata"]["labels"]["kubernetes.io/service-name"] = json!("other");
     assert_eq!(put(&mut state, Kind::EndpointSlice, &moved), [web(), ServiceKey::new("default", "other")]);
-    assert!(state.compile(&web()).unwrap().frontends[0].inside.backends.is_empty());
+    assert!(state.compile(&context(), &web()).unwrap().frontends[0].inside.backends.is_empty());
     assert_eq!(put(&mut state, Kind::EndpointSlice, &a).len(), 2);
     let mut orphan = a.clone();
     orphan["metadata"]["labels"] = json!({});
     assert_eq!(put(&mut state, Kind::EndpointSlice, &orphan), [web()]);
-    assert!(state.compile(&web()).unwrap().frontends[0].inside.backends.is_empty());
+    assert!(state.compile(&context(), &web()).unwrap().frontends[0].inside.backends.is_empty());
     put(&mut state, Kind::EndpointSlice, &a);
     assert_eq!(state.delete(Kind::Service, "default", "web"), [web()]);
     assert_eq!(state.delete(Kind::Service, "default", "web"), []);

@@ -45,7 +45,7 @@ pub struct Endpoint {
     pub deprecated_topology: Option<crate::Map>,
 }
 
-/// `nil` means: `ready` true, `serving` as `ready`, `terminating` false (discovery/v1 types.go).
+/// `nil` means: `ready` true, `serving` true, `terminating` false (discovery/v1 types.go).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct EndpointConditions {
@@ -62,7 +62,7 @@ impl EndpointConditions {
         self.ready.unwrap_or(true)
     }
     pub fn is_serving(&self) -> bool {
-        self.serving.unwrap_or_else(|| self.is_ready())
+        self.serving.unwrap_or(true)
     }
     pub fn is_terminating(&self) -> bool {
         self.terminating.unwrap_or(false)
