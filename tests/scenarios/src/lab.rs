@@ -34,6 +34,7 @@ impl OnLab {
         for (name, pod) in &table.cluster.pods {
             let mut spec = PodSpec::new(name, &pod.node)?;
             spec.host_network = pod.host_network;
+            spec.port = pod.port;
             spec.labels.clone_from(&pod.labels);
             this.lab.run_pod(&spec).with_context(|| format!("pod {name}"))?;
         }

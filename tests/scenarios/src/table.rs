@@ -35,6 +35,14 @@ pub struct Pod {
     pub labels: BTreeMap<String, String>,
     #[serde(default)]
     pub host_network: bool,
+    #[serde(default = "Pod::usual_port")]
+    pub port: u16,
+}
+
+impl Pod {
+    fn usual_port() -> u16 {
+        8080
+    }
 }
 
 #[derive(Clone, Debug, Deserialize)]
