@@ -86,6 +86,12 @@ test-old-kernel: binaries ## the binaries on Debian's 6.1 kernel in an emulated 
 	$(call say,Debian 6.1 in QEMU by software emulation; the kernel is kept in ~/.cache/eastwest/kernels)
 	EASTWEST_BIN_DIR=$(BIN_DIR) CARGO_TARGET_DIR=$(TARGET_DIR) tests/old-kernel/run $(ARGS)
 
+.PHONY: test-dns-diff
+test-dns-diff: setup-build setup-lab binaries ## 100,000 questions to eastwest's DNS and to CoreDNS, built by Go: each difference is listed
+	$(call say,eastwest and CoreDNS of one state; what differs must stand in tests/dns/differences.yaml)
+	EASTWEST_BIN_DIR=$(BIN_DIR) EASTWEST_DNS_QUERIES=100000 CARGO_TARGET_$(HOST)_RUNNER='$(AS_ROOT)' \
+	  $(CARGO) test --locked --workspace --test dns_differential -- --nocapture
+
 .PHONY: image
 image: build ## a container image of the three binaries, from scratch: target/image/eastwest.tar
 	$(call say,container image: OCI archive$(,) loadable by docker too)
@@ -107,7 +113,7 @@ lint: setup-build setup-lint bpf web ## rustfmt, clippy with warnings denied, ca
 	$(CARGO) deny --locked check bans licenses sources
 	$(call say,dashboard and scripts)
 	cd web && npm run --silent check && npm run --silent check:format
-	@for s in scripts/* .ci/run tests/old-kernel/{run,kernel,initramfs,init,guest/*}; do bash -n "$$s"; done
+	@for s in scripts/peers/* $$(find scripts -maxdepth 1 -type f) .ci/run tests/old-kernel/{run,kernel,initramfs,init,guest/*}; do bash -n "$$s"; done
 
 .PHONY: fmt
 fmt: web/node_modules/.package-lock.json ## format everything

@@ -100,6 +100,9 @@ struct UpArgs {
     /// How agents hook the nodes' NICs [default: the agent's choice]
     #[arg(long, value_name = "xdp-native|xdp-generic|tc")]
     nic: Option<Nic>,
+    /// CoreDNS' configuration file for the agents to follow; without it they do as kubeadm's.
+    #[arg(long, value_name = "FILE")]
+    corefile: Option<std::path::PathBuf>,
     /// Namespaces and pods alone, without controller and agents
     #[arg(long)]
     bare: bool,
@@ -281,6 +284,8 @@ fn up(name: String, args: UpArgs) -> Result<ExitCode> {
         family: args.family,
         pod_hook: args.pod_hook,
         nic: args.nic,
+        // Agents are started elsewhere: by its whole path.
+        corefile: args.corefile.as_deref().map(std::path::absolute).transpose()?,
         bare: args.bare,
     };
     let interrupt = TakesDown::lab(&options.name)?;

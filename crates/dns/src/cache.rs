@@ -112,7 +112,8 @@ pub(crate) struct Reply {
 pub struct CacheLimits {
     /// Bytes of keys and messages, all told.
     pub capacity: u64,
-    /// Longest life of an answer, and the largest TTL passed on (kubeadm's Corefile: `cache 30`). 0: none is kept.
+    /// Longest life of an answer, and the largest TTL passed on (kubeadm's Corefile: `cache 30`). 0: none is kept, and
+    /// TTLs pass as they are.
     pub positive: u32,
     /// Shortest life of an answer that may be kept at all.
     pub positive_min: u32,
@@ -259,6 +260,8 @@ impl Reply {
             _ => limits.failure,
         };
         let cap = if code == rcode::NOERROR && counts[0] > 0 { limits.positive } else { limits.negative };
+        // What is not kept at all passes as it came.
+        let cap = if cap == 0 { u32::MAX } else { cap };
         for at in &ttls {
             let at = *at as usize;
             let capped = ttl(u32_at(&bytes, at)?).min(cap);

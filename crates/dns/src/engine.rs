@@ -471,5 +471,19 @@ fn join(ours: Vec<u8>, reply: &Reply) -> Result<(Vec<u8>, u16), ForwardError> {
     Ok((bytes, reply.rcode))
 }
 
+/// [`join`] as a chain of ours meets it, for fuzz targets.
+#[cfg(feature = "fuzz")]
+pub(crate) fn joined(asked: &[u8], query: &Query, reply: &Reply) {
+    let mut ours = Vec::new();
+    let mut scratch = Scratch::default();
+    let limits = Limits { udp: 1232 };
+    let writer = Writer::new(&mut ours, &mut scratch, asked, query, Transport::Udp, limits);
+    writer.finish(rcode::NOERROR, None);
+    if let Ok((mut out, code)) = join(ours, reply) {
+        fit(&mut out, query, Transport::Udp, limits, code, query.question_end);
+        assert!(out.len() <= 512);
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -23,6 +23,8 @@ mod cache;
 mod corefile;
 mod engine;
 mod forward;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod hosts;
 mod index;
 mod map;

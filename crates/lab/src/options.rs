@@ -1,3 +1,5 @@
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 /// What a lab is made of.
@@ -14,6 +16,9 @@ pub struct Options {
     pub nic: Option<Nic>,
     /// Namespaces and pods alone, without controller and agents: what others are measured against.
     pub bare: bool,
+    /// The Corefile that every agent follows; none: as kubeadm's.
+    #[serde(default)]
+    pub corefile: Option<PathBuf>,
 }
 
 impl Default for Options {
@@ -26,6 +31,7 @@ impl Default for Options {
             pod_hook: PodHook::default(),
             nic: None,
             bare: false,
+            corefile: None,
         }
     }
 }

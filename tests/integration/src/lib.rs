@@ -2,6 +2,9 @@
 //!
 //! The tests need root and the binaries beside them (`make test` builds them); without, they fail and say so.
 
+pub mod dns;
+pub mod peers;
+
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;

@@ -328,10 +328,9 @@ fn from_hosts(hosts: &Hosts, name: &Name, qtype: u16) -> Option<Got> {
     hosts.zones.iter().find(|z| name.below(z).is_some())?;
     let table = hosts.table.load();
     let owner = hickory(name);
-    if qtype == rtype::PTR
-        && let Some(ip) = arpa_to_ip(name)
-    {
-        let names = if hosts.reverse { table.names(ip) } else { &[] };
+    if qtype == rtype::PTR {
+        let ip = arpa_to_ip(name);
+        let names = ip.filter(|_| hosts.reverse).map_or(&[][..], |ip| table.names(ip));
         let record = |wire: &[u8]| {
             let target = HickoryName::from_ascii(presentation(wire)).ok()?;
             Some(Record::from_rdata(owner.clone(), hosts.ttl, RData::PTR(PTR(target))))

@@ -494,7 +494,7 @@ impl Zones {
             None => return,
         };
         let (Some(mname), Some(rname)) =
-            (Joined::new(&[b"\x02ns\x03dns", ask.zone.wire()]), Joined::new(&[b"\x0ahostmaster", zone]))
+            (Joined::new(&[b"\x02ns\x03dns", zone]), Joined::new(&[b"\x0ahostmaster", zone]))
         else {
             return;
         };

@@ -405,17 +405,16 @@ fn specification() {
 #[test]
 fn the_soa_is_coredns_one() {
     let index = sample();
-    for (name, owner, rname) in [
-        ("nope.cluster.local", "cluster.local.", "hostmaster.cluster.local."),
-        ("1.0.96.10.in-addr.arpa.", "in-addr.arpa.", "hostmaster.in-addr.arpa."),
-    ] {
+    for (name, owner) in
+        [("nope.cluster.local", "cluster.local."), ("1.0.96.10.in-addr.arpa.", "in-addr.arpa.")]
+    {
         let answer = index.lookup(name, RecordType::A).unwrap();
         let soa = &answer.authority[0];
         let serial = index.state().serial;
         assert!(serial > 1_700_000_000, "the time of the last change");
         assert_eq!(
             format!("{} {} {}", soa.name, soa.ttl, soa.data),
-            format!("{owner} 5 ns.dns.cluster.local. {rname} {serial} 7200 1800 86400 5"),
+            format!("{owner} 5 ns.dns.{owner} hostmaster.{owner} {serial} 7200 1800 86400 5"),
         );
     }
     let apex = index.lookup("cluster.local", RecordType::SOA).unwrap();
