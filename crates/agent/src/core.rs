@@ -280,7 +280,7 @@ impl<D: Dataplane> Core<D> {
                 let (namespace, name) = (namespace.clone(), name.clone());
                 self.names.push(NameChange::Record(namespace, name, Some(record.clone())));
             }
-            Some(Object::Pod { namespace, name, addresses }) => {
+            Some(Object::Pod { namespace, name, addresses, .. }) => {
                 self.names.push(NameChange::Pod(namespace.clone(), name.clone(), addresses.clone()));
             }
             Some(Object::Slice { .. }) if self.loaded && !self.listing => {

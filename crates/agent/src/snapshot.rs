@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::journal::{self, Entry};
 
 /// Version of the format; a file of another one is set aside.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 const NAME: &str = "snapshot";
 
 /// What a snapshot holds.

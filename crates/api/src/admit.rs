@@ -5,7 +5,8 @@
 use std::net::IpAddr;
 
 use eastwest_model::{
-    FieldError, IpFamily, IpFamilyPolicy, Protocol, Reason, Service, ServiceType, TrafficPolicy,
+    Condition, FieldError, IpFamily, IpFamilyPolicy, Protocol, Reason, Service, ServiceType, TrafficPolicy,
+    TrafficSplit,
 };
 
 use crate::Config;
@@ -13,6 +14,35 @@ use crate::allocate::{NODE_PORTS, pick_node_port};
 use crate::derived::{Derived, Name, name_of};
 
 type Errors = Vec<FieldError>;
+
+/// Says in its status whether a TrafficSplit takes effect. One Service has one: of two, neither could be told to be the
+/// one that is meant.
+pub fn traffic_split(split: &mut TrafficSplit, derived: &Derived) -> Result<(), Errors> {
+    let (namespace, name) = name_of(&split.metadata);
+    let service = (namespace, split.spec.service.as_str().into());
+    if let Some(other) = derived.splits.get(&service).filter(|other| **other != name) {
+        let why = format!("Service {} has TrafficSplit {other} already", split.spec.service);
+        return Err(vec![FieldError::forbidden("spec.service", why)]);
+    }
+    let (status, reason, message) = if split.has_weight() {
+        ("True", "Accepted", "")
+    } else {
+        ("False", "NoWeight", "all weights are 0: the Service's endpoints share its traffic evenly")
+    };
+    let conditions = &mut split.status.conditions;
+    if !conditions.iter().any(|c| c.type_ == "Accepted" && c.status == status) {
+        conditions.retain(|c| c.type_ != "Accepted");
+        conditions.push(Condition {
+            type_: "Accepted".into(),
+            status: status.into(),
+            last_transition_time: Some(crate::transaction::now()),
+            reason: reason.into(),
+            message: message.into(),
+            ..Condition::default()
+        });
+    }
+    Ok(())
+}
 
 /// Completes a Service that is to be written in place of `old`.
 pub fn service(

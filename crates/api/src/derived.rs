@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use eastwest_model::{
     AddressType, EndpointPort, EndpointSlice, Kind, LABEL_MANAGED_BY, MANAGED_BY, Map, Protocol, Revision,
-    Service, selects,
+    Service, TrafficSplit, selects,
 };
 use eastwest_store::View;
 
@@ -26,6 +26,8 @@ pub struct Derived {
     pub revision: Option<Revision>,
     pub ips: HashMap<IpAddr, Name>,
     pub node_ports: NodePorts,
+    /// The TrafficSplit of a Service.
+    pub splits: HashMap<Name, Arc<str>>,
     services: HashMap<Name, ServiceState>,
     /// The one pair of a Service's selector that the Service is filed under.
     selectors: HashMap<Label, BTreeSet<Arc<str>>>,
@@ -79,6 +81,11 @@ impl Derived {
                 this.set_slice(None, Some(&slice));
             }
         }
+        for object in view.range(Kind::TrafficSplit, None, None) {
+            if let Ok(split) = serde_json::from_slice::<TrafficSplit>(&object.json) {
+                this.set_split(None, Some(&split));
+            }
+        }
         for object in view.range(Kind::Workload, None, None) {
             let name = (object.key.namespace.clone(), object.key.name.clone());
             this.set_workload_labels(&name, None, Some(&object.labels));
@@ -123,6 +130,21 @@ impl Derived {
                     self.drop_empty(&name);
                 }
             }
+        }
+    }
+
+    /// Records that a TrafficSplit is now `new` and no longer `old`.
+    pub fn set_split(&mut self, old: Option<&TrafficSplit>, new: Option<&TrafficSplit>) {
+        let service = |s: &TrafficSplit| -> Name {
+            (s.metadata.namespace.as_str().into(), s.spec.service.as_str().into())
+        };
+        if let Some(old) = old
+            && self.splits.get(&service(old)).is_some_and(|name| **name == *old.metadata.name)
+        {
+            self.splits.remove(&service(old));
+        }
+        if let Some(new) = new {
+            self.splits.insert(service(new), new.metadata.name.as_str().into());
         }
     }
 

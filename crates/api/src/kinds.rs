@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use eastwest_model::{
-    DnsRecord, EndpointSlice, FieldError, Kind, Namespace, Node, NodeState, Resource, Service, Workload,
+    DnsRecord, EndpointSlice, FieldError, Kind, LABEL_ZONE, Namespace, Node, NodeState, Resource, Service,
+    TrafficSplit, Workload,
 };
 use utoipa::ToSchema;
 
@@ -72,6 +73,10 @@ macro_rules! with_kind {
                 type $T = eastwest_model::DnsRecord;
                 $body
             }
+            eastwest_model::Kind::TrafficSplit => {
+                type $T = eastwest_model::TrafficSplit;
+                $body
+            }
             eastwest_model::Kind::NodeState => {
                 type $T = eastwest_model::NodeState;
                 $body
@@ -122,6 +127,13 @@ impl Served for Node {
     spec!();
     const STATUS_IN_MAIN: bool = true;
     const SUMMARY: &'static str = "A machine that runs workloads and an agent.";
+
+    fn changed(tx: &mut Tx<'_, '_>, old: Option<&Self>, new: Option<&Self>) {
+        let zone = |n: Option<&Self>| n.and_then(|n| n.metadata.labels.get(LABEL_ZONE).cloned());
+        if let Some(node) = new.or(old).filter(|_| zone(old) != zone(new)) {
+            slices::zone_changed(tx, &node.metadata.name);
+        }
+    }
 }
 
 impl Served for Service {
@@ -187,6 +199,26 @@ impl Served for DnsRecord {
     const SUMMARY: &'static str = "A DNS name of the user's own.";
 }
 
+impl Served for TrafficSplit {
+    status!();
+    spec!();
+    const SUMMARY: &'static str =
+        "How a Service's new connections are divided among groups of its endpoints.";
+
+    fn admit(
+        &mut self,
+        _old: Option<&Self>,
+        derived: &Derived,
+        _config: &Config,
+    ) -> Result<(), Vec<FieldError>> {
+        admit::traffic_split(self, derived)
+    }
+
+    fn changed(tx: &mut Tx<'_, '_>, old: Option<&Self>, new: Option<&Self>) {
+        tx.derived.set_split(old, new);
+    }
+}
+
 impl Served for NodeState {
     status!();
     const STATUS_IN_MAIN: bool = true;
@@ -197,4 +229,5 @@ impl Served for NodeState {
 
 /// Kinds whose objects live in a namespace, in the order in which a namespace is emptied: a Service takes its slices
 /// with it, so that its workloads then touch none.
-pub const NAMESPACED: [Kind; 4] = [Kind::Service, Kind::EndpointSlice, Kind::Workload, Kind::DnsRecord];
+pub const NAMESPACED: [Kind; 5] =
+    [Kind::Service, Kind::EndpointSlice, Kind::Workload, Kind::DnsRecord, Kind::TrafficSplit];

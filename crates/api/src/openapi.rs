@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
 use eastwest_model::{
-    DnsRecord, EndpointSlice, Kind, ListMeta, Namespace, Node, NodeState, Service, Workload,
+    DnsRecord, EndpointSlice, Kind, ListMeta, Namespace, Node, NodeState, Service, TrafficSplit, Workload,
 };
 use http::StatusCode;
 use serde_json::{Map, Value, json};
@@ -63,6 +63,7 @@ pub fn document() -> OpenApi {
     kind::<EndpointSlice>(&mut paths, &mut schemas);
     kind::<Workload>(&mut paths, &mut schemas);
     kind::<DnsRecord>(&mut paths, &mut schemas);
+    kind::<TrafficSplit>(&mut paths, &mut schemas);
     kind::<NodeState>(&mut paths, &mut schemas);
     for (path, summary) in [
         ("/livez", "The process runs"),

@@ -6,7 +6,7 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use eastwest_model::{DnsRecord, EndpointSlice, Namespace, Node, NodeState, Service, Workload};
+use eastwest_model::{DnsRecord, EndpointSlice, Namespace, Node, NodeState, Service, TrafficSplit, Workload};
 use http::Method;
 
 use crate::app::Observation;
@@ -26,6 +26,7 @@ pub fn router(app: App, extra: Option<Router>) -> Router {
         .merge(resource::routes::<EndpointSlice>())
         .merge(resource::routes::<Workload>())
         .merge(resource::routes::<DnsRecord>())
+        .merge(resource::routes::<TrafficSplit>())
         .merge(resource::routes::<NodeState>());
     let (own, _) = openapi::own().split_for_parts();
     let router = Router::new()

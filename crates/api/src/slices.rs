@@ -6,9 +6,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use eastwest_model::{
-    AddressType, Endpoint, EndpointConditions, EndpointPort, EndpointSlice, IpFamily, Kind, LABEL_MANAGED_BY,
-    LABEL_SERVICE_NAME, MANAGED_BY, Map, ObjectMeta, ObjectReference, OwnerReference, Service, ServiceType,
-    TargetPort, Workload, selects,
+    AddressType, Endpoint, EndpointConditions, EndpointHints, EndpointPort, EndpointSlice, HintName,
+    IpFamily, Kind, LABEL_MANAGED_BY, LABEL_SERVICE_NAME, LABEL_ZONE, MANAGED_BY, Map, ObjectMeta,
+    ObjectReference, OwnerReference, Service, ServiceType, TargetPort, Workload, selects,
 };
 use eastwest_store::Key;
 
@@ -31,6 +31,18 @@ pub fn workload_changed(tx: &mut Tx<'_, '_>, name: &Name, labels: [Option<&Map>;
         let Some(mut editor) = Editor::open(tx, &(name.0.clone(), service)) else { continue };
         editor.place(tx, &name.1, now);
         editor.finish(tx);
+    }
+}
+
+/// Writes a Node's new zone into the endpoints of its workloads. It looks at all workloads: a Node changes its zone about
+/// never.
+pub fn zone_changed(tx: &mut Tx<'_, '_>, node: &str) {
+    for key in tx.keys(Kind::Workload, None) {
+        let Some(workload) = tx.get::<Workload>(&key.namespace, &key.name) else { continue };
+        if workload.spec.node == node {
+            let name = (key.namespace.clone(), key.name.clone());
+            workload_changed(tx, &name, [Some(&workload.metadata.labels), None], Some(&workload));
+        }
     }
 }
 
@@ -59,6 +71,7 @@ pub fn differs(old: &Service, new: &Service) -> bool {
         || a.ports != b.ports
         || a.ip_families != b.ip_families
         || a.publish_not_ready_addresses != b.publish_not_ready_addresses
+        || a.traffic_distribution != b.traffic_distribution
         || old.service_type() != new.service_type()
         || old.is_headless() != new.is_headless()
         || old.metadata.labels != new.metadata.labels
@@ -124,7 +137,9 @@ impl Editor {
     fn place(&mut self, tx: &Tx<'_, '_>, workload: &Arc<str>, now: Option<&Workload>) {
         let mut wanted = match (&self.service, now) {
             (Some(service), Some(w)) if selects(&service.spec.selector, &w.metadata.labels) => {
-                endpoints(service, w)
+                let node = tx.object(&Key::new(Kind::Node, "", &w.spec.node));
+                let zone = node.as_ref().and_then(|n| n.labels.get(LABEL_ZONE)).filter(|z| !z.is_empty());
+                endpoints(service, w, zone)
             }
             _ => Vec::new(),
         };
@@ -295,11 +310,17 @@ fn slice_labels(service: &Service) -> Map {
 }
 
 /// A workload's endpoints for a Service: at most one of each family.
-fn endpoints(service: &Service, workload: &Workload) -> Vec<(AddressType, Vec<EndpointPort>, Endpoint)> {
+fn endpoints(
+    service: &Service,
+    workload: &Workload,
+    zone: Option<&String>,
+) -> Vec<(AddressType, Vec<EndpointPort>, Endpoint)> {
     let ports = ports(service, workload);
     let ready = workload.ready();
     let terminating = workload.metadata.deletion_timestamp.is_some();
     let publish = service.spec.publish_not_ready_addresses == Some(true);
+    let counts = publish || (ready && !terminating);
+    let hints = hints(service, workload, zone).filter(|_| counts);
     let spec = &workload.spec;
     let hostname =
         (!spec.hostname.is_empty() && spec.subdomain == service.metadata.name).then(|| spec.hostname.clone());
@@ -313,12 +334,14 @@ fn endpoints(service: &Service, workload: &Workload) -> Vec<(AddressType, Vec<En
         let endpoint = Endpoint {
             addresses: vec![address.to_string()],
             conditions: EndpointConditions {
-                ready: Some(publish || (ready && !terminating)),
+                ready: Some(counts),
                 serving: Some(ready),
                 terminating: Some(terminating),
             },
             hostname: hostname.clone(),
             node_name: (!spec.node.is_empty()).then(|| spec.node.clone()),
+            zone: zone.cloned(),
+            hints: hints.clone(),
             target_ref: Some(ObjectReference {
                 kind: Kind::Workload.name().into(),
                 namespace: workload.metadata.namespace.clone(),
@@ -335,6 +358,19 @@ fn endpoints(service: &Service, workload: &Workload) -> Vec<(AddressType, Vec<En
         endpoints.push((family, ports.clone(), endpoint));
     }
     endpoints
+}
+
+/// What keeps a client's traffic close, by `trafficDistribution`: each endpoint is meant for its own zone, and with
+/// `PreferSameNode` for its own node (Kubernetes' `endpointslice/trafficdist`).
+fn hints(service: &Service, workload: &Workload, zone: Option<&String>) -> Option<EndpointHints> {
+    let distribution = service.spec.traffic_distribution.as_deref()?;
+    let same_node = distribution == "PreferSameNode" && !workload.spec.node.is_empty();
+    let name = |name: &String| HintName { name: name.clone() };
+    let hints = EndpointHints {
+        for_zones: zone.map(name).into_iter().collect(),
+        for_nodes: same_node.then(|| name(&workload.spec.node)).into_iter().collect(),
+    };
+    (hints != EndpointHints::default()).then_some(hints)
 }
 
 /// The Service's ports on this workload. A named target that the workload does not have is left out.

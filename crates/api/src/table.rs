@@ -2,7 +2,7 @@
 
 use eastwest_model::{
     DnsRecord, EndpointSlice, Map, Namespace, Node, NodeState, ObjectMeta, Protocol, Resource, Service,
-    ServicePort, ServiceType, Workload,
+    ServicePort, ServiceType, TrafficSplit, Workload,
 };
 use serde_json::{Value, json};
 
@@ -205,6 +205,30 @@ impl Columns for DnsRecord {
     }
 }
 
+impl Columns for TrafficSplit {
+    const COLUMNS: &'static [Column] = &[
+        ("Service", "Whose traffic it divides", false),
+        ("Weights", "Parts of its groups, in their order", false),
+        ("Accepted", "Whether it takes effect", false),
+        AGE,
+        ("Groups", "Labels of the groups, in their order", true),
+    ];
+    fn cells(&self) -> Vec<Value> {
+        let accepted = self.status.conditions.iter().find(|c| c.type_ == "Accepted");
+        let groups = self.spec.backends.iter().map(|b| {
+            let pairs = b.selector.match_labels.iter().map(|(k, v)| format!("{k}={v}"));
+            pairs.collect::<Vec<_>>().join(",")
+        });
+        vec![
+            self.spec.service.as_str().into(),
+            some(self.spec.backends.iter().map(|b| b.weight.to_string())),
+            or_none(accepted.map(|c| c.status.clone()).unwrap_or_default()),
+            age(&self.metadata),
+            groups.collect::<Vec<_>>().join("; ").into(),
+        ]
+    }
+}
+
 impl Columns for NodeState {
     const COLUMNS: &'static [Column] = &[
         ("Connected", "Whether its agent follows the controller now", false),
@@ -263,6 +287,7 @@ mod tests {
         check::<EndpointSlice>();
         check::<Workload>();
         check::<DnsRecord>();
+        check::<TrafficSplit>();
         check::<NodeState>();
     }
 }

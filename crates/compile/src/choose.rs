@@ -1,7 +1,10 @@
 //! Which endpoints of a Service port get its traffic on this node, and why the others do not (kube-proxy's
 //! `pkg/proxy/topology.go`).
 
+use std::sync::Arc;
+
 use crate::input::same_port;
+use crate::split::Split;
 use crate::{Backend, DnsPort, EndpointInput, SliceInput, Targets};
 
 /// An endpoint of one Service port in one family.
@@ -12,7 +15,12 @@ pub struct Candidate {
     pub flags: u8,
     /// Hinted for this node's zone.
     pub for_zone: bool,
+    /// Index of its group in the Service's TrafficSplit; [`NO_GROUP`] without one.
+    pub group: u16,
 }
+
+/// An endpoint that no group of a TrafficSplit takes in.
+pub const NO_GROUP: u16 = u16::MAX;
 
 /// From where endpoints are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,8 +61,13 @@ pub(crate) fn candidates(
     v4: bool,
     slices: &[&SliceInput],
     zone: Option<&str>,
+    split: Option<&Split<'_>>,
 ) -> Vec<Candidate> {
     let mut found: Vec<Candidate> = Vec::new();
+    let group = |target: Option<&Arc<str>>| {
+        let group = split.zip(target).and_then(|(split, target)| split.group(target));
+        group.and_then(|g| u16::try_from(g).ok()).unwrap_or(NO_GROUP)
+    };
     for slice in slices.iter().filter(|s| !s.names_only) {
         let hinted: Vec<bool> = slice
             .zone_hints
@@ -68,6 +81,7 @@ pub(crate) fn candidates(
                 flags: e.flags,
                 for_zone: e.is(EndpointInput::ZONE_HINTS)
                     && hinted.get(usize::from(e.zones)).copied().unwrap_or(false),
+                group: group(e.target.as_ref()),
             }));
         }
     }
@@ -79,6 +93,7 @@ pub(crate) fn candidates(
         if same {
             kept.flags |= next.flags;
             kept.for_zone |= next.for_zone;
+            kept.group = kept.group.min(next.group);
         }
         same
     });
@@ -100,10 +115,16 @@ impl Candidate {
 
 impl Policy {
     /// The endpoints that get traffic.
-    pub fn targets(self, found: &[Candidate]) -> Targets {
+    pub(crate) fn targets(self, found: &[Candidate], split: Option<&Split<'_>>) -> Targets {
         let judge = self.judge(found);
-        let chosen = found.iter().filter(|c| judge(c) == Verdict::Chosen).map(|c| c.backend);
-        let backends: Vec<Backend> = chosen.collect();
+        let chosen: Vec<&Candidate> = found.iter().filter(|c| judge(c) == Verdict::Chosen).collect();
+        let mut backends: Vec<Backend> = chosen.iter().map(|c| c.backend).collect();
+        if let Some(split) = split {
+            let groups: Vec<u16> = chosen.iter().map(|c| c.group).collect();
+            for (backend, weight) in backends.iter_mut().zip(split.weights(&groups)) {
+                backend.weight = weight;
+            }
+        }
         let usable = EndpointInput::READY | EndpointInput::DRAINING;
         let drop = backends.is_empty() && found.iter().any(|c| c.is(usable));
         Targets { backends: backends.into(), drop }

@@ -4,8 +4,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use eastwest_model::{
-    AddressType, DnsRecord, EndpointHints, EndpointSlice, FieldError, Kind, Namespace, Node, ObjectMeta,
-    Protocol, Service, ServiceType, SessionAffinity, TrafficPolicy, Workload, validate,
+    AddressType, DnsRecord, EndpointHints, EndpointSlice, FieldError, Kind, LABEL_ZONE, Map, Namespace, Node,
+    ObjectMeta, Protocol, Service, ServiceType, SessionAffinity, TrafficPolicy, TrafficSplit, Workload,
+    validate,
 };
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -16,8 +17,6 @@ use crate::{DnsPort, ServiceKey};
 const LABEL_PROXY_NAME: &str = "service.kubernetes.io/service-proxy-name";
 /// EndpointSlices (and Services) with this label are for names only.
 const LABEL_HEADLESS: &str = "service.kubernetes.io/headless";
-/// The zone of a Node.
-const LABEL_ZONE: &str = "topology.kubernetes.io/zone";
 
 /// For whom to compile.
 #[derive(Clone, Debug)]
@@ -57,6 +56,12 @@ pub enum Object {
         namespace: Arc<str>,
         name: Arc<str>,
         addresses: Arc<[IpAddr]>,
+        labels: Labels,
+    },
+    Split {
+        namespace: Arc<str>,
+        name: Arc<str>,
+        input: Arc<SplitInput>,
     },
     /// This node; the others are not read.
     Node {
@@ -74,6 +79,7 @@ impl Object {
             Self::Namespace { name } => (Kind::Namespace, "", name),
             Self::Record { namespace, name, .. } => (Kind::DnsRecord, namespace, name),
             Self::Pod { namespace, name, .. } => (Kind::Workload, namespace, name),
+            Self::Split { namespace, name, .. } => (Kind::TrafficSplit, namespace, name),
             Self::Node { name, .. } => (Kind::Node, "", name),
         }
     }
@@ -146,6 +152,35 @@ pub struct EndpointInput {
     pub zones: u16,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hostname: Option<Arc<str>>,
+    /// Name of the pod or workload behind it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<Arc<str>>,
+}
+
+/// Sorted by key; most pods share theirs with others.
+pub type Labels = Arc<[(Arc<str>, Arc<str>)]>;
+
+/// What the rules read of a TrafficSplit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SplitInput {
+    /// Name of the Service, in the split's namespace; empty: the split has no effect.
+    pub service: Arc<str>,
+    /// Labels of each group, all of which an endpoint's pod must have, and the group's weight.
+    pub groups: Vec<(Labels, u32)>,
+}
+
+impl SplitInput {
+    /// The first group that a pod with these labels belongs to.
+    pub fn group(&self, labels: &[(Arc<str>, Arc<str>)]) -> Option<usize> {
+        let has = |pair: &(Arc<str>, Arc<str>)| {
+            labels.binary_search_by(|l| l.0.cmp(&pair.0)).is_ok_and(|at| labels[at].1 == pair.1)
+        };
+        self.groups.iter().position(|(wanted, _)| wanted.iter().all(has))
+    }
+}
+
+fn labels(map: &Map) -> Labels {
+    map.iter().map(|(k, v)| (k.as_str().into(), v.as_str().into())).collect()
 }
 
 impl EndpointInput {
@@ -206,8 +241,10 @@ impl Context {
                 let object: Workload = read(kind, json)?;
                 let (namespace, name) = (object.metadata.namespace.into(), object.metadata.name.into());
                 let addresses = object.spec.addresses.iter().filter_map(|a| a.parse().ok()).collect();
-                Object::Pod { namespace, name, addresses }.into()
+                let labels = labels(&object.metadata.labels);
+                Object::Pod { namespace, name, addresses, labels }.into()
             }
+            Kind::TrafficSplit => Self::split(&read(kind, json)?),
             Kind::Node => self.node(&read(kind, json)?),
             Kind::NodeState => Decoded { object: None, problems: Vec::new() },
         })
@@ -251,6 +288,21 @@ impl Context {
         let meta = &service.metadata;
         let key = ServiceKey::new(meta.namespace.as_str(), meta.name.as_str());
         problems.with(Object::Service { key, input: Arc::new(input) })
+    }
+
+    fn split(split: &TrafficSplit) -> Decoded {
+        let mut problems = Problems::of(Kind::TrafficSplit, &split.metadata);
+        let groups: Vec<_> =
+            split.spec.backends.iter().map(|b| (labels(&b.selector.match_labels), b.weight)).collect();
+        let service = if split.has_weight() { split.spec.service.as_str() } else { "" };
+        if service.is_empty() {
+            problems.add("all weights are 0: it has no effect".into());
+        }
+        problems.with(Object::Split {
+            namespace: split.metadata.namespace.as_str().into(),
+            name: split.metadata.name.as_str().into(),
+            input: Arc::new(SplitInput { service: service.into(), groups }),
+        })
     }
 
     /// As [`decode`](Self::decode), from the model's form.
@@ -299,11 +351,13 @@ impl Context {
                 flags |= EndpointInput::LOCAL;
             }
             let zones = self.hints(e.hints.as_ref(), &mut flags, &mut zone_hints);
-            let pod =
-                e.target_ref.as_ref().filter(|t| self.pod_names && t.kind == "Pod").map(|t| t.name.as_str());
-            let hostname = e.hostname.as_deref().filter(|h| !h.is_empty()).or(pod.filter(|p| !p.is_empty()));
+            let behind = e.target_ref.as_ref().filter(|t| !t.name.is_empty());
+            let pod = behind.filter(|t| self.pod_names && t.kind == "Pod").map(|t| t.name.as_str());
+            let target = behind.filter(|t| t.kind == "Pod" || t.kind == Kind::Workload.name());
+            let target = target.map(|t| t.name.as_str().into());
+            let hostname = e.hostname.as_deref().filter(|h| !h.is_empty()).or(pod);
             let hostname = hostname.map(Arc::from);
-            endpoints.push(EndpointInput { addr, flags, zones, hostname });
+            endpoints.push(EndpointInput { addr, flags, zones, hostname, target });
         }
         let input = SliceInput {
             service: service.into(),

@@ -10,13 +10,14 @@ mod choose;
 mod input;
 mod rules;
 pub mod slots;
+mod split;
 mod state;
 mod types;
 
 pub use choose::{Candidate, Policy, Verdict};
 pub use input::{
-    Context, DecodeError, Decoded, EndpointInput, ExternalInput, Object, ServiceInput, ServiceMode,
-    SliceInput,
+    Context, DecodeError, Decoded, EndpointInput, ExternalInput, Labels, Object, ServiceInput, ServiceMode,
+    SliceInput, SplitInput,
 };
 pub use state::{Compiled, State, compile_all};
 pub use types::*;

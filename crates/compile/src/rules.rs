@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::choose::{Candidate, Policy, candidates};
+use crate::split::Split;
 use crate::{
     CompiledService, DnsEndpoint, DnsService, EndpointInput, ExternalInput, Frontend, FrontendKey,
     FrontendKind, HealthCheck, ServiceInput, ServiceKey, ServiceMode, SliceInput, Targets,
@@ -18,13 +19,17 @@ pub(crate) struct ThisNode<'a> {
     pub node_port_addresses: &'a [IpAddr],
 }
 
+/// What the rules read for one Service.
+#[derive(Clone, Copy)]
+pub(crate) struct Inputs<'a> {
+    pub service: &'a ServiceInput,
+    pub slices: &'a [&'a SliceInput],
+    pub split: Option<&'a Split<'a>>,
+}
+
 /// Cost: ports × endpoints of this Service.
-pub(crate) fn compile(
-    key: &ServiceKey,
-    service: &ServiceInput,
-    slices: &[&SliceInput],
-    node: ThisNode<'_>,
-) -> CompiledService {
+pub(crate) fn compile(key: &ServiceKey, inputs: Inputs<'_>, node: ThisNode<'_>) -> CompiledService {
+    let Inputs { service, slices, .. } = inputs;
     let dns = match &service.mode {
         ServiceMode::ClusterIp(ips) => {
             let endpoints = published(service, slices);
@@ -34,18 +39,14 @@ pub(crate) fn compile(
         ServiceMode::ExternalName(target) => DnsService::ExternalName { target: target.clone() },
     };
     let frontends = match &service.mode {
-        ServiceMode::ClusterIp(ips) if !service.names_only => frontends(service, ips, slices, node),
+        ServiceMode::ClusterIp(ips) if !service.names_only => frontends(inputs, ips, node),
         _ => Vec::new(),
     };
     CompiledService { key: key.clone(), frontends, dns }
 }
 
-fn frontends(
-    service: &ServiceInput,
-    ips: &[IpAddr],
-    slices: &[&SliceInput],
-    node: ThisNode<'_>,
-) -> Vec<Frontend> {
+fn frontends(inputs: Inputs<'_>, ips: &[IpAddr], node: ThisNode<'_>) -> Vec<Frontend> {
+    let Inputs { service, slices, split } = inputs;
     let external = service.external.as_deref();
     let mut out = Vec::with_capacity(ips.len() * service.ports.len());
     for v4 in [true, false] {
@@ -60,8 +61,8 @@ fn frontends(
             .copied()
             .collect();
         for (i, port) in service.ports.iter().enumerate() {
-            let found = candidates(port, v4, slices, node.zone);
-            let made = Made::new(&found, service, external);
+            let found = candidates(port, v4, slices, node.zone, split);
+            let made = Made::new(&found, service, external, split);
             let mut add = |kind: FrontendKind, addr: IpAddr, number: u16| {
                 let (inside, outside) = match kind {
                     FrontendKind::ClusterIp => (&made.internal, &made.internal),
@@ -117,8 +118,13 @@ struct Made {
 }
 
 impl Made {
-    fn new(found: &[Candidate], service: &ServiceInput, external: Option<&ExternalInput>) -> Self {
-        let of = |policy: Policy| policy.targets(found);
+    fn new(
+        found: &[Candidate],
+        service: &ServiceInput,
+        external: Option<&ExternalInput>,
+        split: Option<&Split<'_>>,
+    ) -> Self {
+        let of = |policy: Policy| policy.targets(found, split);
         let external_local = external.is_some_and(|e| e.local);
         let local = (service.internal_local || external_local).then(|| of(Policy::Local));
         let cluster = (!service.internal_local || external.is_some()).then(|| of(Policy::Cluster));

@@ -1,12 +1,17 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use eastwest_model::{DnsRecord, EndpointSlice, Kind, Node, Service};
+use eastwest_model::{DnsRecord, Kind};
 
-use crate::rules::{self, ThisNode};
-use crate::{CompiledService, Context, Decoded, HealthCheck, Object, ServiceInput, ServiceKey, SliceInput};
+use crate::rules::{self, Inputs, ThisNode};
+use crate::split::{Pod, Pods, Split};
+use crate::{
+    CompiledService, Context, Decoded, HealthCheck, Labels, Object, ServiceInput, ServiceKey, SliceInput,
+    SplitInput,
+};
 
 /// What a node serves.
 pub type Compiled = BTreeMap<ServiceKey, CompiledService>;
@@ -20,13 +25,16 @@ pub struct State {
     owners: HashMap<(Arc<str>, Arc<str>), Arc<str>>,
     namespaces: BTreeSet<Arc<str>>,
     records: BTreeMap<(Arc<str>, Arc<str>), Arc<DnsRecord>>,
-    /// Addresses by namespace and name.
-    pods: HashMap<Id, Arc<[IpAddr]>>,
+    pods: Pods,
+    /// TrafficSplits by their Service, sorted by name; the first takes effect.
+    splits: HashMap<ServiceKey, Vec<(Arc<str>, Arc<SplitInput>)>>,
+    split_owners: HashMap<Id, Arc<str>>,
     /// This node's name and zone, once its Node is known.
     node: Option<(Arc<str>, Option<Arc<str>>)>,
     problems: HashMap<(Kind, Arc<str>, Arc<str>), Vec<String>>,
     /// One allocation for each name that many objects repeat.
     names: HashSet<Arc<str>>,
+    labels: HashSet<Labels>,
     compilations: AtomicU64,
 }
 
@@ -77,6 +85,9 @@ impl State {
                 let service = self.intern(&input.service);
                 if let Some(input) = Arc::get_mut(&mut input) {
                     input.service = service.clone();
+                    for target in input.endpoints.iter_mut().filter_map(|e| e.target.as_mut()) {
+                        *target = self.intern(target);
+                    }
                 }
                 let mut touched = Vec::new();
                 let owner = self.owners.insert((namespace.clone(), name.clone()), service.clone());
@@ -101,12 +112,55 @@ impl State {
                 self.records.insert((namespace, name), record);
                 Vec::new()
             }
-            Object::Pod { addresses, .. } => {
-                self.pods.insert((namespace, name), addresses);
-                Vec::new()
+            Object::Pod { addresses, labels, .. } => {
+                let labels = self.intern_labels(labels);
+                let pod = Pod { addresses, labels: labels.clone() };
+                let old = self.pods.insert((namespace.clone(), name), pod);
+                self.relabelled(&namespace, old.as_ref().map(|p| &*p.labels), Some(&labels))
+            }
+            Object::Split { input, .. } => {
+                let mut touched = self.remove_split(&namespace, &name);
+                if !input.service.is_empty() {
+                    self.split_owners.insert((namespace.clone(), name.clone()), input.service.clone());
+                    let key = ServiceKey { namespace, name: input.service.clone() };
+                    let splits = self.splits.entry(key.clone()).or_default();
+                    splits.push((name, input));
+                    splits.sort_by(|a, b| a.0.cmp(&b.0));
+                    touched.retain(|k| *k != key);
+                    touched.push(key);
+                }
+                touched
             }
             Object::Node { zone, .. } => self.set_node(Some((name, zone))),
         }
+    }
+
+    fn remove_split(&mut self, namespace: &Arc<str>, name: &Arc<str>) -> Vec<ServiceKey> {
+        let Some(service) = self.split_owners.remove(&(namespace.clone(), name.clone())) else {
+            return Vec::new();
+        };
+        let key = ServiceKey { namespace: namespace.clone(), name: service };
+        if let Some(splits) = self.splits.get_mut(&key) {
+            splits.retain(|(n, _)| n != name);
+            if splits.is_empty() {
+                self.splits.remove(&key);
+            }
+        }
+        vec![key]
+    }
+
+    /// Services whose split puts a pod of the namespace into another group now. Costs O(splits); there are few.
+    fn relabelled(
+        &self,
+        namespace: &Arc<str>,
+        old: Option<&[(Arc<str>, Arc<str>)]>,
+        new: Option<&[(Arc<str>, Arc<str>)]>,
+    ) -> Vec<ServiceKey> {
+        let here = self.splits.iter().filter(|(key, _)| key.namespace == *namespace);
+        let moves = |splits: &[(Arc<str>, Arc<SplitInput>)]| {
+            splits.first().is_some_and(|(_, s)| old.and_then(|l| s.group(l)) != new.and_then(|l| s.group(l)))
+        };
+        here.filter(|(_, splits)| moves(splits)).map(|(key, _)| key.clone()).collect()
     }
 
     fn set_node(&mut self, node: Option<(Arc<str>, Option<Arc<str>>)>) -> Vec<ServiceKey> {
@@ -149,9 +203,10 @@ impl State {
                 Vec::new()
             }
             Kind::Workload => {
-                self.pods.remove(&(namespace, name));
-                Vec::new()
+                let old = self.pods.remove(&(namespace.clone(), name));
+                self.relabelled(&namespace, old.as_ref().map(|p| &*p.labels), None)
             }
+            Kind::TrafficSplit => self.remove_split(&namespace, &name),
             Kind::Node if self.node.as_ref().is_some_and(|(own, _)| *own == name) => self.set_node(None),
             Kind::Node | Kind::NodeState => Vec::new(),
         }
@@ -183,7 +238,8 @@ impl State {
         let records = self.records.keys().map(|(ns, n)| (Kind::DnsRecord, ns.clone(), n.clone()));
         let pods = self.pods.keys().map(|(ns, n)| (Kind::Workload, ns.clone(), n.clone()));
         let node = self.node.iter().map(|(name, _)| (Kind::Node, "".into(), name.clone()));
-        services.chain(slices).chain(namespaces).chain(records).chain(pods).chain(node)
+        let splits = self.split_owners.keys().map(|(ns, n)| (Kind::TrafficSplit, ns.clone(), n.clone()));
+        services.chain(slices).chain(namespaces).chain(records).chain(pods).chain(splits).chain(node)
     }
 
     /// What this node serves for a Service; `None` when there is none. Pure in what was put and in the context's
@@ -191,7 +247,9 @@ impl State {
     pub fn compile(&self, context: &Context, key: &ServiceKey) -> Option<CompiledService> {
         let (service, slices) = self.inputs(key)?;
         self.compilations.fetch_add(1, Ordering::Relaxed);
-        Some(rules::compile(key, service, &slices, self.this_node(context)))
+        let split = self.split(key);
+        let inputs = Inputs { service, slices: &slices, split: split.as_ref() };
+        Some(rules::compile(key, inputs, self.this_node(context)))
     }
 
     /// What a Service's `healthCheckNodePort` tells; `None` when it has none.
@@ -204,6 +262,11 @@ impl State {
         let entry = self.services.get(key)?;
         let service = entry.service.as_deref()?;
         Some((service, entry.slices.iter().map(|(_, s)| &**s).collect()))
+    }
+
+    fn split<'a>(&'a self, key: &'a ServiceKey) -> Option<Split<'a>> {
+        let (_, input) = self.splits.get(key)?.first()?;
+        Some(Split { input, namespace: &key.namespace, pods: &self.pods })
     }
 
     fn this_node<'a>(&'a self, context: &'a Context) -> ThisNode<'a> {
@@ -234,12 +297,20 @@ impl State {
 
     /// Namespace, name and addresses of each pod, in no order.
     pub fn pods(&self) -> impl Iterator<Item = (&str, &str, &[IpAddr])> + '_ {
-        self.pods.iter().map(|((namespace, name), addresses)| (&**namespace, &**name, &**addresses))
+        self.pods.iter().map(|((namespace, name), pod)| (&**namespace, &**name, &*pod.addresses))
     }
 
     /// What is left out of objects, and why; sorted.
     pub fn problems(&self) -> Vec<String> {
         let mut all: Vec<String> = self.problems.values().flatten().cloned().collect();
+        for (key, splits) in self.splits.iter().filter(|(_, splits)| splits.len() > 1) {
+            let ineffective = splits[1..].iter().map(|(name, _)| {
+                let namespace = &key.namespace;
+                let first = &splits[0].0;
+                format!("TrafficSplit {namespace}/{name}: {first} divides Service {key} already")
+            });
+            all.extend(ineffective);
+        }
         all.sort_unstable();
         all
     }
@@ -269,11 +340,19 @@ impl State {
             name: name.clone(),
             record: record.clone(),
         }));
-        out.extend(self.pods.iter().map(|((namespace, name), addresses)| Object::Pod {
+        out.extend(self.pods.iter().map(|((namespace, name), pod)| Object::Pod {
             namespace: namespace.clone(),
             name: name.clone(),
-            addresses: addresses.clone(),
+            addresses: pod.addresses.clone(),
+            labels: pod.labels.clone(),
         }));
+        for (key, splits) in &self.splits {
+            out.extend(splits.iter().map(|(name, input)| Object::Split {
+                namespace: key.namespace.clone(),
+                name: name.clone(),
+                input: input.clone(),
+            }));
+        }
         out.extend(
             self.node.iter().map(|(name, zone)| Object::Node { name: name.clone(), zone: zone.clone() }),
         );
@@ -282,46 +361,63 @@ impl State {
 
     /// Names are kept once; those of deleted objects go when the set has doubled.
     fn intern(&mut self, name: &str) -> Arc<str> {
-        if let Some(known) = self.names.get(name) {
+        intern(&mut self.names, name)
+    }
+
+    /// As [`intern`](Self::intern), for whole sets of labels and what is in them.
+    fn intern_labels(&mut self, labels: Labels) -> Labels {
+        if let Some(known) = self.labels.get(&labels) {
             return known.clone();
         }
-        if self.names.len() >= 1024 && self.names.len() == self.names.capacity() {
-            self.names.retain(|n| Arc::strong_count(n) > 1);
-        }
-        let name: Arc<str> = name.into();
-        self.names.insert(name.clone());
-        name
+        let labels: Labels = labels.iter().map(|(k, v)| (self.intern(k), self.intern(v))).collect();
+        intern(&mut self.labels, &*labels)
     }
 }
 
-/// The same from nothing, by one pass over all objects: what the incremental way must agree with. `nodes` may be all of
-/// the cluster's.
-pub fn compile_all<'a>(
-    context: &Context,
-    nodes: impl IntoIterator<Item = &'a Node>,
-    services: impl IntoIterator<Item = &'a Service>,
-    slices: impl IntoIterator<Item = &'a EndpointSlice>,
-) -> Compiled {
-    let own = nodes.into_iter().find_map(|node| context.node(node).object);
-    let zone = match &own {
-        Some(Object::Node { zone, .. }) => zone.as_deref(),
-        _ => None,
-    };
-    let node = ThisNode { zone, node_port_addresses: &context.node_port_addresses };
-    let mut by_service: HashMap<(String, String), Vec<Arc<SliceInput>>> = HashMap::new();
-    for slice in slices {
-        if let Some(Object::Slice { namespace, input, .. }) = context.slice(slice).object {
-            let key = (namespace.to_string(), input.service.to_string());
-            by_service.entry(key).or_default().push(input);
+fn intern<T: ?Sized + Eq + Hash>(set: &mut HashSet<Arc<T>>, value: &T) -> Arc<T>
+where
+    Arc<T>: for<'a> From<&'a T>,
+{
+    if let Some(known) = set.get(value) {
+        return known.clone();
+    }
+    if set.len() >= 1024 && set.len() == set.capacity() {
+        set.retain(|n| Arc::strong_count(n) > 1);
+    }
+    let value: Arc<T> = value.into();
+    set.insert(value.clone());
+    value
+}
+
+/// The same from nothing, by one pass over all objects: what the incremental way must agree with. Each object once.
+pub fn compile_all(context: &Context, objects: impl IntoIterator<Item = Object>) -> Compiled {
+    let mut zone = None;
+    let mut pods = Pods::new();
+    let mut services = Vec::new();
+    let mut slices: HashMap<ServiceKey, Vec<Arc<SliceInput>>> = HashMap::new();
+    let mut splits: BTreeMap<Id, Arc<SplitInput>> = BTreeMap::new();
+    for object in objects {
+        match object {
+            Object::Service { key, input } => services.push((key, input)),
+            Object::Slice { namespace, input, .. } => {
+                slices.entry(ServiceKey { namespace, name: input.service.clone() }).or_default().push(input);
+            }
+            Object::Pod { namespace, name, addresses, labels } => {
+                pods.insert((namespace, name), Pod { addresses, labels });
+            }
+            Object::Split { namespace, name, input } => drop(splits.insert((namespace, name), input)),
+            Object::Node { zone: own, .. } => zone = own,
+            Object::Namespace { .. } | Object::Record { .. } => {}
         }
     }
+    let node = ThisNode { zone: zone.as_deref(), node_port_addresses: &context.node_port_addresses };
     let mut out = Compiled::new();
-    for service in services {
-        if let Some(Object::Service { key, input }) = context.service(service).object {
-            let id = (key.namespace.to_string(), key.name.to_string());
-            let slices: Vec<&SliceInput> = by_service.get(&id).into_iter().flatten().map(|s| &**s).collect();
-            out.insert(key.clone(), rules::compile(&key, &input, &slices, node));
-        }
+    for (key, service) in services {
+        let slices: Vec<&SliceInput> = slices.get(&key).into_iter().flatten().map(|s| &**s).collect();
+        let first = splits.iter().find(|((ns, _), s)| *ns == key.namespace && s.service == key.name);
+        let split = first.map(|(_, input)| Split { input, namespace: &key.namespace, pods: &pods });
+        let inputs = Inputs { service: &service, slices: &slices, split: split.as_ref() };
+        out.insert(key.clone(), rules::compile(&key, inputs, node));
     }
     out
 }

@@ -365,3 +365,79 @@ fn health_check_ports() {
         assert_eq!(state.health_check(&web()), wanted, "{type_} {policy}");
     }
 }
+
+#[test]
+fn a_traffic_split() {
+    let endpoint = |last: u8| json!({"addresses": [format!("10.244.0.{last}")], "targetRef": {"kind": "Pod", "name": format!("p{last}")}});
+    let endpoints: Value = (1..=4).map(endpoint).collect();
+    let pod = |last: u8, version: &str| {
+        let labels = json!({"app": "web", "version": version});
+        (
+            Kind::Workload,
+            json!({"metadata": {"name": format!("p{last}"), "namespace": "default", "labels": labels}}),
+        )
+    };
+    let group = |version: &str, weight: u32| json!({"selector": {"matchLabels": {"version": version}}, "weight": weight});
+    let split = |name: &str, backends: Value| {
+        let spec = json!({"service": "web", "backends": backends});
+        (Kind::TrafficSplit, json!({"metadata": {"name": name, "namespace": "default"}, "spec": spec}))
+    };
+    let spec = json!({"clusterIP": "10.96.0.5", "ports": [{"port": 80}]});
+    let base = || {
+        vec![
+            (Kind::Service, service(&spec, &json!([]))),
+            (Kind::EndpointSlice, slice("IPv4", &endpoints)),
+            pod(1, "v1"),
+            pod(2, "v1"),
+            pod(3, "v2"),
+        ]
+    };
+    for (name, more, wanted, problem) in [
+        ("none", vec![], vec![1, 1, 1, 1], ""),
+        ("ninety to ten", vec![split("a", json!([group("v1", 90), group("v2", 10)]))], vec![9, 9, 2, 0], ""),
+        ("the rest", vec![split("a", json!([group("v1", 2), {"weight": 1}]))], vec![1, 1, 1, 0], ""),
+        ("nothing for one", vec![split("a", json!([group("v1", 0), group("v2", 10)]))], vec![0, 0, 1, 0], ""),
+        (
+            "no pod of a group",
+            vec![split("a", json!([group("v1", 1), group("v3", 10)]))],
+            vec![1, 1, 0, 0],
+            "",
+        ),
+        (
+            "all 0",
+            vec![split("a", json!([group("v1", 0)]))],
+            vec![1, 1, 1, 1],
+            "TrafficSplit default/a: all weights are 0",
+        ),
+        (
+            "two",
+            vec![split("b", json!([group("v2", 1)])), split("a", json!([group("v1", 1)]))],
+            vec![1, 1, 0, 0],
+            "TrafficSplit default/b: a divides Service default/web already",
+        ),
+    ] {
+        let mut objects = base();
+        objects.extend(more);
+        for _ in 0..2 {
+            let state = state(&objects);
+            let out = state.compile(&context(), &web()).unwrap();
+            let weights: Vec<u32> = out.frontends[0].inside.backends.iter().map(|b| b.weight).collect();
+            assert_eq!(weights, wanted, "{name}");
+            assert!(state.problems().join("\n").contains(problem), "{name}: {:?}", state.problems());
+            objects.reverse();
+        }
+    }
+    // A pod's new label, and a change of weights, touch the Service; a label that no group asks for does not.
+    let mut state = state(&base());
+    let put = |state: &mut State, (kind, object): (Kind, Value)| {
+        state.put(context().decode(kind, &object.to_string()).unwrap())
+    };
+    assert_eq!(put(&mut state, split("a", json!([group("v1", 90), group("v2", 10)]))), [web()]);
+    assert_eq!(put(&mut state, pod(4, "v2")), [web()]);
+    assert_eq!(put(&mut state, pod(4, "v2")), []);
+    let (kind, mut same) = pod(4, "v2");
+    same["metadata"]["labels"]["other"] = json!("x");
+    assert_eq!(put(&mut state, (kind, same)), []);
+    assert_eq!(state.delete(Kind::Workload, "default", "p4"), [web()]);
+    assert_eq!(state.delete(Kind::TrafficSplit, "default", "a"), [web()]);
+}

@@ -4,10 +4,13 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use eastwest_compile::{Compiled, Context, DnsService, FrontendKey, FrontendKind, State, compile_all};
+use eastwest_compile::{
+    Compiled, Context, DnsService, FrontendKey, FrontendKind, Object, State, compile_all,
+};
 use eastwest_model::{
     AddressType, Endpoint, EndpointConditions, EndpointHints, EndpointPort, EndpointSlice, HintName, Kind,
-    LoadBalancerIngress, Node, ObjectMeta, Protocol, Service, ServicePort, TrafficPolicy,
+    LoadBalancerIngress, Node, ObjectMeta, ObjectReference, Protocol, Service, ServicePort, SplitBackend,
+    SplitSelector, TrafficPolicy, TrafficSplit, Workload,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -31,6 +34,10 @@ enum Change {
     Slice(Box<EndpointSlice>),
     Node(Box<Node>),
     DeleteNode,
+    Workload(Box<Workload>),
+    DeleteWorkload(String),
+    Split(Box<TrafficSplit>),
+    DeleteSplit(String),
     DeleteService(String),
     DeleteSlice(String),
 }
@@ -117,6 +124,11 @@ fn slice() -> impl Strategy<Value = EndpointSlice> {
                     conditions,
                     hostname,
                     hints,
+                    target_ref: (n % 3 != 0).then(|| ObjectReference {
+                        kind: "Workload".into(),
+                        name: format!("w{n}"),
+                        ..Default::default()
+                    }),
                     node_name: node.map(|n| format!("n{n}")),
                     ..Default::default()
                 })
@@ -142,10 +154,42 @@ fn node() -> impl Strategy<Value = Node> {
     })
 }
 
+/// Endpoints are of workloads by these names.
+fn workload() -> impl Strategy<Value = Workload> {
+    (0u8..6, option::of(0u8..2)).prop_map(|(name, version)| {
+        let mut workload = Workload::default();
+        workload.metadata.name = format!("w{name}");
+        workload.metadata.namespace = "ns".into();
+        workload.metadata.labels.extend(version.map(|v| ("v".to_owned(), v.to_string())));
+        workload
+    })
+}
+
+fn split() -> impl Strategy<Value = TrafficSplit> {
+    (0u8..3, 0u8..4, vec((option::of(0u8..2), 0u32..4), 1..3)).prop_map(|(name, service, groups)| {
+        let mut split = TrafficSplit::default();
+        split.metadata.name = format!("t{name}");
+        split.metadata.namespace = "ns".into();
+        split.spec.service = format!("s{service}");
+        let group = |(version, weight): (Option<u8>, u32)| SplitBackend {
+            selector: SplitSelector {
+                match_labels: version.map(|v| ("v".to_owned(), v.to_string())).into_iter().collect(),
+            },
+            weight,
+        };
+        split.spec.backends = groups.into_iter().map(group).collect();
+        split
+    })
+}
+
 fn change() -> impl Strategy<Value = Change> {
     prop_oneof![
         1 => node().prop_map(|n| Change::Node(Box::new(n))),
         1 => Just(Change::DeleteNode),
+        3 => workload().prop_map(|w| Change::Workload(Box::new(w))),
+        1 => (0u8..6).prop_map(|n| Change::DeleteWorkload(format!("w{n}"))),
+        2 => split().prop_map(|s| Change::Split(Box::new(s))),
+        1 => (0u8..3).prop_map(|n| Change::DeleteSplit(format!("t{n}"))),
         4 => service().prop_map(|s| Change::Service(Box::new(s))),
         6 => slice().prop_map(|s| Change::Slice(Box::new(s))),
         1 => (0u8..4).prop_map(|n| Change::DeleteService(format!("s{n}"))),
@@ -158,6 +202,8 @@ struct Objects {
     services: BTreeMap<String, Service>,
     slices: BTreeMap<String, EndpointSlice>,
     nodes: BTreeMap<String, Node>,
+    workloads: BTreeMap<String, Workload>,
+    splits: BTreeMap<String, TrafficSplit>,
 }
 
 impl Objects {
@@ -167,13 +213,29 @@ impl Objects {
             Change::Slice(s) => drop(self.slices.insert(s.metadata.name.clone(), *s)),
             Change::Node(n) => drop(self.nodes.insert(n.metadata.name.clone(), *n)),
             Change::DeleteNode => drop(self.nodes.remove("n0")),
+            Change::Workload(w) => drop(self.workloads.insert(w.metadata.name.clone(), *w)),
+            Change::DeleteWorkload(n) => drop(self.workloads.remove(&n)),
+            Change::Split(s) => drop(self.splits.insert(s.metadata.name.clone(), *s)),
+            Change::DeleteSplit(n) => drop(self.splits.remove(&n)),
             Change::DeleteService(n) => drop(self.services.remove(&n)),
             Change::DeleteSlice(n) => drop(self.slices.remove(&n)),
         }
     }
 
+    fn decoded(&self) -> Vec<Object> {
+        let c = context();
+        let services = self.services.values().map(|s| c.service(s));
+        let slices = self.slices.values().map(|s| c.slice(s));
+        let nodes = self.nodes.values().map(|n| c.node(n));
+        let json = |kind: Kind, text: Result<String, _>| c.decode(kind, &text.unwrap()).unwrap();
+        let workloads = self.workloads.values().map(|w| json(Kind::Workload, serde_json::to_string(w)));
+        let splits = self.splits.values().map(|s| json(Kind::TrafficSplit, serde_json::to_string(s)));
+        let all = services.chain(slices).chain(nodes).chain(workloads).chain(splits);
+        all.filter_map(|d| d.object).collect()
+    }
+
     fn compiled(&self) -> Compiled {
-        compile_all(&context(), self.nodes.values(), self.services.values(), self.slices.values())
+        compile_all(&context(), self.decoded())
     }
 }
 
@@ -265,10 +327,16 @@ proptest! {
                 Change::Slice(s) => state.put(context().slice(s)),
                 Change::Node(n) => state.put(context().node(n)),
                 Change::DeleteNode => state.delete(Kind::Node, "", "n0"),
+                Change::Workload(w) => state.put(context().decode(Kind::Workload, &serde_json::to_string(w).unwrap()).unwrap()),
+                Change::DeleteWorkload(n) => state.delete(Kind::Workload, "ns", n),
+                Change::Split(s) => state.put(context().decode(Kind::TrafficSplit, &serde_json::to_string(s).unwrap()).unwrap()),
+                Change::DeleteSplit(n) => state.delete(Kind::TrafficSplit, "ns", n),
                 Change::DeleteService(n) => state.delete(Kind::Service, "ns", n),
                 Change::DeleteSlice(n) => state.delete(Kind::EndpointSlice, "ns", n),
             };
-            let most = if matches!(change, Change::Node(_) | Change::DeleteNode) { 4 } else { 2 };
+            // A Node's zone and a workload's labels may concern all four Services here.
+            let wide = matches!(change, Change::Node(_) | Change::DeleteNode | Change::Workload(_) | Change::DeleteWorkload(_));
+            let most = if wide { 4 } else { 2 };
             prop_assert!(touched.len() <= most);
             for key in touched {
                 match state.compile(&context(), &key) {
@@ -300,7 +368,13 @@ proptest! {
         let mut node = Node::default();
         node.metadata.name = "n0".into();
         node.metadata.labels.extend(zone.clone().map(|z| ("topology.kubernetes.io/zone".to_owned(), z)));
-        let compiled = compile_all(&context(), [&node], [&service], slices.values());
+        let objects = Objects {
+            services: [(service.metadata.name.clone(), service.clone())].into(),
+            nodes: [("n0".to_owned(), node)].into(),
+            slices: slices.clone(),
+            ..Default::default()
+        };
+        let compiled = objects.compiled();
         let compiled = compiled.values().next().unwrap();
         let slices: Vec<_> = slices.values().collect();
         let mut keys: Vec<_> = compiled.frontends.iter().map(|f| f.key).collect();

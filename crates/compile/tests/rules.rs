@@ -1,7 +1,7 @@
 //! One row a rule: a Service and its slices, and what this node serves for them.
 
 use eastwest_compile::{CompiledService, Context, DnsService, ServiceKey, State};
-use eastwest_model::{EndpointSlice, Kind, Service};
+use eastwest_model::Kind;
 use serde_json::{Value, json};
 
 fn context() -> Context {
@@ -36,10 +36,10 @@ fn compiled(service: &Value, slices: &[Value]) -> (CompiledService, Vec<String>)
     }
     let out = state.compile(&context(), &ServiceKey::new("default", "web")).unwrap();
     // The other way from the same objects.
-    let object: Service = serde_json::from_value(service.clone()).unwrap();
-    let parsed: Vec<EndpointSlice> =
-        slices.iter().map(|s| serde_json::from_value(s.clone()).unwrap()).collect();
-    let all = eastwest_compile::compile_all(&context(), [], [&object], &parsed);
+    let slices = slices.iter().map(|s| (Kind::EndpointSlice, s));
+    let objects = [(Kind::Service, service)].into_iter().chain(slices);
+    let decoded = objects.map(|(kind, o)| context().decode(kind, &o.to_string()).unwrap().object.unwrap());
+    let all = eastwest_compile::compile_all(&context(), decoded);
     assert_eq!(all.get(&out.key), Some(&out));
     (out, state.problems())
 }

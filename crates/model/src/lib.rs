@@ -1,4 +1,4 @@
-//! The domain of eastwest: Services, EndpointSlices, Workloads, Nodes, Namespaces and DnsRecords, with their
+//! The domain of eastwest: Services, EndpointSlices, Workloads, Nodes, Namespaces, DnsRecords and TrafficSplits, with their
 //! validation, and the messages that the controller and the agents exchange about them.
 //!
 //! Names and JSON follow Kubernetes (`v1`, `discovery.k8s.io/v1`), so that a manifest can be applied as it is; kinds of
@@ -14,6 +14,7 @@ mod resource;
 mod selector;
 mod service;
 pub mod stream;
+mod trafficsplit;
 pub mod validate;
 mod workload;
 
@@ -26,11 +27,14 @@ pub use nodestate::*;
 pub use resource::*;
 pub use selector::*;
 pub use service::*;
+pub use trafficsplit::*;
 pub use validate::{FieldError, Reason};
 pub use workload::*;
 
 /// The DNS zone that cluster names live in unless configured otherwise.
 pub const DEFAULT_ZONE: &str = "cluster.local";
+/// The label that names the zone of a Node.
+pub const LABEL_ZONE: &str = "topology.kubernetes.io/zone";
 /// The label that ties an EndpointSlice to its Service (KEP-752).
 pub const LABEL_SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// The label that names the controller which owns an EndpointSlice.

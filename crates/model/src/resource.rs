@@ -1,7 +1,8 @@
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    DnsRecord, EndpointSlice, FieldError, Namespace, Node, NodeState, ObjectMeta, Service, Workload,
+    DnsRecord, EndpointSlice, FieldError, Namespace, Node, NodeState, ObjectMeta, Service, TrafficSplit,
+    Workload,
 };
 
 /// What the API server must know about a kind, in Kubernetes' words.
@@ -33,18 +34,20 @@ pub enum Kind {
     EndpointSlice,
     Workload,
     DnsRecord,
+    TrafficSplit,
     NodeState,
 }
 
 impl Kind {
     /// All kinds, in the order in which a client should read them: what others refer to first.
-    pub const ALL: [Kind; 7] = [
+    pub const ALL: [Kind; 8] = [
         Kind::Namespace,
         Kind::Node,
         Kind::Service,
         Kind::EndpointSlice,
         Kind::Workload,
         Kind::DnsRecord,
+        Kind::TrafficSplit,
         Kind::NodeState,
     ];
 
@@ -57,6 +60,7 @@ impl Kind {
             Kind::EndpointSlice => "EndpointSlice",
             Kind::Workload => "Workload",
             Kind::DnsRecord => "DnsRecord",
+            Kind::TrafficSplit => "TrafficSplit",
             Kind::NodeState => "NodeState",
         }
     }
@@ -70,6 +74,7 @@ impl Kind {
             Kind::EndpointSlice => "endpointslices",
             Kind::Workload => "workloads",
             Kind::DnsRecord => "dnsrecords",
+            Kind::TrafficSplit => "trafficsplits",
             Kind::NodeState => "nodestates",
         }
     }
@@ -83,6 +88,7 @@ impl Kind {
             Kind::EndpointSlice => "endpointslice",
             Kind::Workload => "workload",
             Kind::DnsRecord => "dnsrecord",
+            Kind::TrafficSplit => "trafficsplit",
             Kind::NodeState => "nodestate",
         }
     }
@@ -96,6 +102,7 @@ impl Kind {
             Kind::EndpointSlice => &[],
             Kind::Workload => &["wl"],
             Kind::DnsRecord => &["dr"],
+            Kind::TrafficSplit => &["ts"],
             Kind::NodeState => &["nst"],
         }
     }
@@ -105,7 +112,7 @@ impl Kind {
         match self {
             Kind::Namespace | Kind::Node | Kind::Service => "",
             Kind::EndpointSlice => "discovery.k8s.io",
-            Kind::Workload | Kind::DnsRecord | Kind::NodeState => "eastwest.dev",
+            Kind::Workload | Kind::DnsRecord | Kind::TrafficSplit | Kind::NodeState => "eastwest.dev",
         }
     }
 
@@ -114,14 +121,16 @@ impl Kind {
         match self {
             Kind::Namespace | Kind::Node | Kind::Service => "v1",
             Kind::EndpointSlice => "discovery.k8s.io/v1",
-            Kind::Workload | Kind::DnsRecord | Kind::NodeState => "eastwest.dev/v1",
+            Kind::Workload | Kind::DnsRecord | Kind::TrafficSplit | Kind::NodeState => "eastwest.dev/v1",
         }
     }
 
     pub const fn namespaced(self) -> bool {
         match self {
             Kind::Namespace | Kind::Node | Kind::NodeState => false,
-            Kind::Service | Kind::EndpointSlice | Kind::Workload | Kind::DnsRecord => true,
+            Kind::Service | Kind::EndpointSlice | Kind::Workload | Kind::DnsRecord | Kind::TrafficSplit => {
+                true
+            }
         }
     }
 
@@ -164,4 +173,5 @@ resource!(Service, |a, b| a.spec == b.spec);
 resource!(EndpointSlice, |a, b| a.endpoints == b.endpoints && a.ports == b.ports);
 resource!(Workload, |a, b| a.spec == b.spec);
 resource!(DnsRecord, |a, b| a.spec == b.spec);
+resource!(TrafficSplit, |a, b| a.spec == b.spec);
 resource!(NodeState, |_a, _b| true);

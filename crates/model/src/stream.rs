@@ -6,7 +6,8 @@
 //! [`Put`](Message::Put), and [`Synced`](Message::Synced). Then changes as they happen, and a
 //! [`Bookmark`](Message::Bookmark) every [`BOOKMARK_SECONDS`], by which the agent knows that the connection lives.
 //!
-//! The kinds in the stream are those agents read: Namespace, Node, Service, EndpointSlice, Workload, DnsRecord.
+//! The kinds in the stream are those agents read: Namespace, Node, Service, EndpointSlice, Workload, DnsRecord,
+//! TrafficSplit.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -17,8 +18,15 @@ use crate::{Kind, Revision};
 pub const BOOKMARK_SECONDS: u64 = 5;
 
 /// The kinds in the stream, in the order of a full list.
-pub const KINDS: [Kind; 6] =
-    [Kind::Namespace, Kind::Node, Kind::Service, Kind::EndpointSlice, Kind::Workload, Kind::DnsRecord];
+pub const KINDS: [Kind; 7] = [
+    Kind::Namespace,
+    Kind::Node,
+    Kind::Service,
+    Kind::EndpointSlice,
+    Kind::Workload,
+    Kind::DnsRecord,
+    Kind::TrafficSplit,
+];
 
 /// One line. Externally tagged (`{"put": {…}}`), so that the object's JSON passes through unparsed: the controller
 /// encodes an event once from what it has stored, the agent decodes it straight into the form it keeps.

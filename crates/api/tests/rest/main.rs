@@ -7,6 +7,7 @@ mod nodes;
 mod objects;
 mod services;
 mod slices;
+mod splits;
 mod watches;
 
 use std::sync::OnceLock;

@@ -283,3 +283,45 @@ async fn a_dry_run_and_a_refusal_leave_the_index_as_it_was() {
     api.post(WORKLOADS, workload("w", "web", "10.1.0.1")).await.ok(201);
     assert_eq!(api.items(SLICES).await.len(), 1);
 }
+
+#[tokio::test]
+async fn hints_follow_traffic_distribution_and_zones() {
+    let api = Api::new().await;
+    let zone =
+        |z: &str| json!({"metadata": {"name": "node-1", "labels": {"topology.kubernetes.io/zone": z}}});
+    api.post(NODES, zone("a")).await.ok(201);
+    api.post(SERVICES, web("web")).await.ok(201);
+    api.post(WORKLOADS, workload("w", "web", "10.1.0.1")).await.ok(201);
+    let merge = "application/merge-patch+json";
+    let endpoint = async || api.items(SLICES).await[0]["endpoints"][0].clone();
+    assert_eq!(endpoint().await["zone"], "a");
+    let (in_a, on_node) = (json!([{"name": "a"}]), json!([{"name": "node-1"}]));
+    for (distribution, wanted) in [
+        (json!("PreferSameZone"), json!({"forZones": in_a})),
+        (json!("PreferClose"), json!({"forZones": in_a})),
+        (json!("PreferSameNode"), json!({"forZones": in_a, "forNodes": on_node})),
+        (Value::Null, Value::Null),
+    ] {
+        let spec = json!({"spec": {"trafficDistribution": distribution}});
+        api.patch(&format!("{SERVICES}/web"), merge, spec).await.ok(200);
+        assert_eq!(endpoint().await["hints"], wanted, "{distribution}");
+    }
+    let spec = json!({"spec": {"trafficDistribution": "PreferSameZone"}});
+    api.patch(&format!("{SERVICES}/web"), merge, spec).await.ok(200);
+    // The node comes into another zone, and leaves it.
+    api.patch(&format!("{NODES}/node-1"), merge, zone("b")).await.ok(200);
+    assert_eq!(endpoint().await["hints"], json!({"forZones": [{"name": "b"}]}));
+    api.delete(&format!("{NODES}/node-1")).await.ok(200);
+    assert_eq!(
+        (endpoint().await["zone"].clone(), endpoint().await["hints"].clone()),
+        (Value::Null, Value::Null)
+    );
+    // One that is not ready has no hint: hints are of no use to it, and needed of all that are ready.
+    api.post(NODES, zone("a")).await.ok(201);
+    let not_ready = json!({"status": {"conditions": [{"type": "Ready", "status": "False"}]}});
+    api.patch(&format!("{WORKLOADS}/w/status"), merge, not_ready).await.ok(200);
+    assert_eq!(
+        (endpoint().await["zone"].clone(), endpoint().await["hints"].clone()),
+        (json!("a"), Value::Null)
+    );
+}

@@ -486,6 +486,107 @@ export interface paths {
         patch: operations["patchDnsRecord"];
         trace?: never;
     };
+    "/apis/eastwest.dev/v1/namespaces/{namespace}/trafficsplits": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Namespace of the object */
+                namespace: string;
+            };
+            cookie?: never;
+        };
+        /**
+         * List trafficsplits, or watch them with watch=true
+         * @description How a Service's new connections are divided among groups of its endpoints.
+         */
+        get: operations["listTrafficSplit"];
+        put?: never;
+        /**
+         * Create a TrafficSplit
+         * @description How a Service's new connections are divided among groups of its endpoints.
+         */
+        post: operations["createTrafficSplit"];
+        /**
+         * Delete all trafficsplits that are selected
+         * @description How a Service's new connections are divided among groups of its endpoints.
+         */
+        delete: operations["deletecollectionTrafficSplit"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/apis/eastwest.dev/v1/namespaces/{namespace}/trafficsplits/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Namespace of the object */
+                namespace: string;
+                /** @description Name of the object */
+                name: string;
+            };
+            cookie?: never;
+        };
+        /**
+         * Get a TrafficSplit
+         * @description How a Service's new connections are divided among groups of its endpoints.
+         */
+        get: operations["getTrafficSplit"];
+        /**
+         * Replace a TrafficSplit
+         * @description How a Service's new connections are divided among groups of its endpoints.
+         */
+        put: operations["updateTrafficSplit"];
+        post?: never;
+        /**
+         * Delete a TrafficSplit
+         * @description How a Service's new connections are divided among groups of its endpoints.
+         */
+        delete: operations["deleteTrafficSplit"];
+        options?: never;
+        head?: never;
+        /**
+         * Change a TrafficSplit in part
+         * @description How a Service's new connections are divided among groups of its endpoints.
+         */
+        patch: operations["patchTrafficSplit"];
+        trace?: never;
+    };
+    "/apis/eastwest.dev/v1/namespaces/{namespace}/trafficsplits/{name}/status": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Namespace of the object */
+                namespace: string;
+                /** @description Name of the object */
+                name: string;
+            };
+            cookie?: never;
+        };
+        /**
+         * Get a TrafficSplit
+         * @description How a Service's new connections are divided among groups of its endpoints.
+         */
+        get: operations["getTrafficSplitStatus"];
+        /**
+         * Replace a TrafficSplit
+         * @description How a Service's new connections are divided among groups of its endpoints.
+         */
+        put: operations["updateTrafficSplitStatus"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        /**
+         * Change a TrafficSplit in part
+         * @description How a Service's new connections are divided among groups of its endpoints.
+         */
+        patch: operations["patchTrafficSplitStatus"];
+        trace?: never;
+    };
     "/apis/eastwest.dev/v1/namespaces/{namespace}/workloads": {
         parameters: {
             query?: never;
@@ -679,6 +780,26 @@ export interface paths {
          * @description What the agent of a node has programmed. Kept in memory only.
          */
         patch: operations["patchNodeStateStatus"];
+        trace?: never;
+    };
+    "/apis/eastwest.dev/v1/trafficsplits": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List trafficsplits, or watch them with watch=true
+         * @description How a Service's new connections are divided among groups of its endpoints.
+         */
+        get: operations["listTrafficSplitForAllNamespaces"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
         trace?: never;
     };
     "/apis/eastwest.dev/v1/workloads": {
@@ -884,7 +1005,7 @@ export interface components {
             targetRef?: components["schemas"]["ObjectReference"] | null;
             zone?: string | null;
         };
-        /** @description `nil` means: `ready` true, `serving` as `ready`, `terminating` false (discovery/v1 types.go). */
+        /** @description `nil` means: `ready` true, `serving` true, `terminating` false (discovery/v1 types.go). */
         EndpointConditions: {
             ready?: boolean | null;
             serving?: boolean | null;
@@ -1175,6 +1296,21 @@ export interface components {
         SessionAffinityConfig: {
             clientIP?: components["schemas"]["ClientIpConfig"] | null;
         };
+        /** @description A group of endpoints and its part of the traffic. */
+        SplitBackend: {
+            selector?: components["schemas"]["SplitSelector"];
+            /**
+             * Format: int32
+             * @description Part of new connections, relative to the other groups': 0 to 1,000,000; 0 gets none. The part of a group without
+             *     usable endpoints goes to the others.
+             */
+            weight?: number;
+        };
+        /** @description Which pods or workloads. */
+        SplitSelector: {
+            /** @description All of these labels; none means all that no group before has. */
+            matchLabels?: components["schemas"]["StringMap"];
+        };
         /** @description Kubernetes' `metav1.Status`: how an error looks to its clients. */
         Status: {
             apiVersion: string;
@@ -1245,6 +1381,31 @@ export interface components {
         };
         /** @enum {string} */
         TrafficPolicy: "Cluster" | "Local";
+        /** @description How a Service's new connections are divided among groups of its endpoints, whatever the number in each group. */
+        TrafficSplit: {
+            apiVersion?: string;
+            kind?: string;
+            metadata?: components["schemas"]["ObjectMeta"];
+            spec?: components["schemas"]["TrafficSplitSpec"];
+            status?: components["schemas"]["TrafficSplitStatus"];
+        };
+        /** @description A list of TrafficSplit objects. */
+        TrafficSplitList: {
+            apiVersion: string;
+            items: components["schemas"]["TrafficSplit"][];
+            kind: string;
+            metadata: components["schemas"]["ListMeta"];
+        };
+        TrafficSplitSpec: {
+            /** @description Groups of endpoints; one that fits several belongs to the first, one that fits none gets nothing. */
+            backends?: components["schemas"]["SplitBackend"][];
+            /** @description Name of the Service, in the same namespace. A Service has one TrafficSplit at most. */
+            service?: string;
+        };
+        TrafficSplitStatus: {
+            /** @description `Accepted`: whether it takes effect, and why not. */
+            conditions?: components["schemas"]["Condition"][];
+        };
         /** @description Stands for a Pod where there is no Kubernetes: labels select it, its addresses become endpoints. */
         Workload: {
             apiVersion?: string;
@@ -3168,6 +3329,411 @@ export interface operations {
             };
         };
     };
+    listTrafficSplit: {
+        parameters: {
+            query?: {
+                /** @description Only objects with these labels: a=b,c!=d,e in (x,y),!f */
+                labelSelector?: string;
+                /** @description metadata.name, metadata.namespace, spec.type or spec.clusterIP */
+                fieldSelector?: string;
+                /** @description Most objects in the answer; its metadata.continue leads to the rest */
+                limit?: number;
+                /** @description metadata.continue of the page before */
+                continue?: string;
+                /** @description With watch: events after this revision */
+                resourceVersion?: string;
+                /** @description Exact: the list as it was at resourceVersion */
+                resourceVersionMatch?: string;
+                /** @description Events as they happen, one JSON object a line */
+                watch?: boolean;
+                /** @description Also BOOKMARK events */
+                allowWatchBookmarks?: boolean;
+                /** @description Begin a watch with what there is */
+                sendInitialEvents?: boolean;
+                /** @description End of a watch */
+                timeoutSeconds?: number;
+            };
+            header?: never;
+            path: {
+                /** @description Namespace of the object */
+                namespace: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TrafficSplitList"];
+                };
+            };
+        };
+    };
+    createTrafficSplit: {
+        parameters: {
+            query?: {
+                /** @description All: do everything but keep nothing */
+                dryRun?: string;
+                /** @description Unknown fields: Strict refuses, Warn (the default) warns, Ignore */
+                fieldValidation?: string;
+                /** @description Who writes, for server-side apply */
+                fieldManager?: string;
+                /** @description Server-side apply: take fields from other managers */
+                force?: boolean;
+                /** @description programmed: answer when every node has programmed the write; else 504 */
+                wait?: string;
+                /** @description How long to wait: 500ms, 5s (the default), 1m */
+                timeout?: string;
+            };
+            header?: never;
+            path: {
+                /** @description Namespace of the object */
+                namespace: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["TrafficSplit"];
+                "application/yaml": components["schemas"]["TrafficSplit"];
+            };
+        };
+        responses: {
+            /** @description Done */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TrafficSplit"];
+                };
+            };
+        };
+    };
+    deletecollectionTrafficSplit: {
+        parameters: {
+            query?: {
+                /** @description Only objects with these labels: a=b,c!=d,e in (x,y),!f */
+                labelSelector?: string;
+                /** @description metadata.name, metadata.namespace, spec.type or spec.clusterIP */
+                fieldSelector?: string;
+                /** @description Most objects in the answer; its metadata.continue leads to the rest */
+                limit?: number;
+                /** @description metadata.continue of the page before */
+                continue?: string;
+                /** @description With watch: events after this revision */
+                resourceVersion?: string;
+                /** @description Exact: the list as it was at resourceVersion */
+                resourceVersionMatch?: string;
+                /** @description Events as they happen, one JSON object a line */
+                watch?: boolean;
+                /** @description Also BOOKMARK events */
+                allowWatchBookmarks?: boolean;
+                /** @description Begin a watch with what there is */
+                sendInitialEvents?: boolean;
+                /** @description End of a watch */
+                timeoutSeconds?: number;
+                /** @description All: do everything but keep nothing */
+                dryRun?: string;
+                /** @description Unknown fields: Strict refuses, Warn (the default) warns, Ignore */
+                fieldValidation?: string;
+                /** @description Who writes, for server-side apply */
+                fieldManager?: string;
+                /** @description Server-side apply: take fields from other managers */
+                force?: boolean;
+                /** @description programmed: answer when every node has programmed the write; else 504 */
+                wait?: string;
+                /** @description How long to wait: 500ms, 5s (the default), 1m */
+                timeout?: string;
+            };
+            header?: never;
+            path: {
+                /** @description Namespace of the object */
+                namespace: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TrafficSplitList"];
+                };
+            };
+        };
+    };
+    getTrafficSplit: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Namespace of the object */
+                namespace: string;
+                /** @description Name of the object */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TrafficSplit"];
+                };
+            };
+        };
+    };
+    updateTrafficSplit: {
+        parameters: {
+            query?: {
+                /** @description All: do everything but keep nothing */
+                dryRun?: string;
+                /** @description Unknown fields: Strict refuses, Warn (the default) warns, Ignore */
+                fieldValidation?: string;
+                /** @description Who writes, for server-side apply */
+                fieldManager?: string;
+                /** @description Server-side apply: take fields from other managers */
+                force?: boolean;
+                /** @description programmed: answer when every node has programmed the write; else 504 */
+                wait?: string;
+                /** @description How long to wait: 500ms, 5s (the default), 1m */
+                timeout?: string;
+            };
+            header?: never;
+            path: {
+                /** @description Namespace of the object */
+                namespace: string;
+                /** @description Name of the object */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["TrafficSplit"];
+                "application/yaml": components["schemas"]["TrafficSplit"];
+            };
+        };
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TrafficSplit"];
+                };
+            };
+        };
+    };
+    deleteTrafficSplit: {
+        parameters: {
+            query?: {
+                /** @description All: do everything but keep nothing */
+                dryRun?: string;
+                /** @description Unknown fields: Strict refuses, Warn (the default) warns, Ignore */
+                fieldValidation?: string;
+                /** @description Who writes, for server-side apply */
+                fieldManager?: string;
+                /** @description Server-side apply: take fields from other managers */
+                force?: boolean;
+                /** @description programmed: answer when every node has programmed the write; else 504 */
+                wait?: string;
+                /** @description How long to wait: 500ms, 5s (the default), 1m */
+                timeout?: string;
+            };
+            header?: never;
+            path: {
+                /** @description Namespace of the object */
+                namespace: string;
+                /** @description Name of the object */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Status"];
+                };
+            };
+        };
+    };
+    patchTrafficSplit: {
+        parameters: {
+            query?: {
+                /** @description All: do everything but keep nothing */
+                dryRun?: string;
+                /** @description Unknown fields: Strict refuses, Warn (the default) warns, Ignore */
+                fieldValidation?: string;
+                /** @description Who writes, for server-side apply */
+                fieldManager?: string;
+                /** @description Server-side apply: take fields from other managers */
+                force?: boolean;
+                /** @description programmed: answer when every node has programmed the write; else 504 */
+                wait?: string;
+                /** @description How long to wait: 500ms, 5s (the default), 1m */
+                timeout?: string;
+            };
+            header?: never;
+            path: {
+                /** @description Namespace of the object */
+                namespace: string;
+                /** @description Name of the object */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/apply-patch+yaml": components["schemas"]["TrafficSplit"];
+                "application/json-patch+json": Record<string, never>[];
+                "application/merge-patch+json": components["schemas"]["TrafficSplit"];
+                "application/strategic-merge-patch+json": components["schemas"]["TrafficSplit"];
+            };
+        };
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TrafficSplit"];
+                };
+            };
+        };
+    };
+    getTrafficSplitStatus: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Namespace of the object */
+                namespace: string;
+                /** @description Name of the object */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TrafficSplit"];
+                };
+            };
+        };
+    };
+    updateTrafficSplitStatus: {
+        parameters: {
+            query?: {
+                /** @description All: do everything but keep nothing */
+                dryRun?: string;
+                /** @description Unknown fields: Strict refuses, Warn (the default) warns, Ignore */
+                fieldValidation?: string;
+                /** @description Who writes, for server-side apply */
+                fieldManager?: string;
+                /** @description Server-side apply: take fields from other managers */
+                force?: boolean;
+                /** @description programmed: answer when every node has programmed the write; else 504 */
+                wait?: string;
+                /** @description How long to wait: 500ms, 5s (the default), 1m */
+                timeout?: string;
+            };
+            header?: never;
+            path: {
+                /** @description Namespace of the object */
+                namespace: string;
+                /** @description Name of the object */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["TrafficSplit"];
+                "application/yaml": components["schemas"]["TrafficSplit"];
+            };
+        };
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TrafficSplit"];
+                };
+            };
+        };
+    };
+    patchTrafficSplitStatus: {
+        parameters: {
+            query?: {
+                /** @description All: do everything but keep nothing */
+                dryRun?: string;
+                /** @description Unknown fields: Strict refuses, Warn (the default) warns, Ignore */
+                fieldValidation?: string;
+                /** @description Who writes, for server-side apply */
+                fieldManager?: string;
+                /** @description Server-side apply: take fields from other managers */
+                force?: boolean;
+                /** @description programmed: answer when every node has programmed the write; else 504 */
+                wait?: string;
+                /** @description How long to wait: 500ms, 5s (the default), 1m */
+                timeout?: string;
+            };
+            header?: never;
+            path: {
+                /** @description Namespace of the object */
+                namespace: string;
+                /** @description Name of the object */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/apply-patch+yaml": components["schemas"]["TrafficSplit"];
+                "application/json-patch+json": Record<string, never>[];
+                "application/merge-patch+json": components["schemas"]["TrafficSplit"];
+                "application/strategic-merge-patch+json": components["schemas"]["TrafficSplit"];
+            };
+        };
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TrafficSplit"];
+                };
+            };
+        };
+    };
     listWorkload: {
         parameters: {
             query?: {
@@ -3969,6 +4535,47 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["NodeState"];
+                };
+            };
+        };
+    };
+    listTrafficSplitForAllNamespaces: {
+        parameters: {
+            query?: {
+                /** @description Only objects with these labels: a=b,c!=d,e in (x,y),!f */
+                labelSelector?: string;
+                /** @description metadata.name, metadata.namespace, spec.type or spec.clusterIP */
+                fieldSelector?: string;
+                /** @description Most objects in the answer; its metadata.continue leads to the rest */
+                limit?: number;
+                /** @description metadata.continue of the page before */
+                continue?: string;
+                /** @description With watch: events after this revision */
+                resourceVersion?: string;
+                /** @description Exact: the list as it was at resourceVersion */
+                resourceVersionMatch?: string;
+                /** @description Events as they happen, one JSON object a line */
+                watch?: boolean;
+                /** @description Also BOOKMARK events */
+                allowWatchBookmarks?: boolean;
+                /** @description Begin a watch with what there is */
+                sendInitialEvents?: boolean;
+                /** @description End of a watch */
+                timeoutSeconds?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TrafficSplitList"];
                 };
             };
         };
