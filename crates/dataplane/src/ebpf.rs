@@ -10,12 +10,13 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use aya::maps::{Array, Map, MapData, MapInfo, PerCpuArray};
+use aya::maps::{Array, MapData, MapInfo, PerCpuArray};
 use aya::programs::{Program, ProgramError};
 use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfLoader};
 use eastwest_abi as abi;
 use eastwest_compile::{CompiledService, ServiceKey};
+use ipnet::IpNet;
 
 use crate::extent::QUARANTINE;
 use crate::plan::{Held, Plan, Rules};
@@ -23,7 +24,7 @@ use crate::{Applied, Dataplane, Error, Options, Stats, pins, sys};
 use tables::{KernelTables, Wire, failed};
 
 /// All maps, with sizes of key and value for a look at pinned ones.
-const MAPS: [(&str, usize, usize); 13] = [
+const MAPS: [(&str, usize, usize); 15] = [
     (abi::maps::CONFIG, 4, size_of::<abi::Config>()),
     (abi::maps::FRONTENDS4, size_of::<abi::FrontendKey4>(), size_of::<abi::Frontend>()),
     (abi::maps::FRONTENDS6, size_of::<abi::FrontendKey6>(), size_of::<abi::Frontend>()),
@@ -36,6 +37,9 @@ const MAPS: [(&str, usize, usize); 13] = [
     (abi::maps::SOCKETS, size_of::<abi::SocketKey>(), size_of::<abi::Socket>()),
     (abi::maps::AFFINITY4, size_of::<abi::AffinityKey4>(), size_of::<abi::Affinity>()),
     (abi::maps::AFFINITY6, size_of::<abi::AffinityKey6>(), size_of::<abi::Affinity>()),
+    // A key of a trie begins with the length of its prefix.
+    (abi::maps::SOURCES4, 4 + size_of::<abi::Source4>(), 4),
+    (abi::maps::SOURCES6, 4 + size_of::<abi::Source6>(), 4),
     (abi::maps::COUNTERS, 4, 8),
 ];
 
@@ -89,6 +93,7 @@ pub struct EbpfDataplane {
     plan: Plan,
     tables: KernelTables,
     counters: PerCpuArray<MapData, u64>,
+    config: Array<MapData, Wire<abi::Config>>,
     programs: Programs,
     started: Instant,
 }
@@ -107,11 +112,12 @@ impl EbpfDataplane {
         load_programs(&mut ebpf)?;
 
         let mut take = |name: &'static str| ebpf.take_map(name).ok_or(Error::Missing(name));
-        let config = take(abi::maps::CONFIG)?;
+        let mut config: Array<_, Wire<abi::Config>> = Array::try_from(take(abi::maps::CONFIG)?)
+            .map_err(|error| failed(abi::maps::CONFIG, "open", error))?;
         let counters = PerCpuArray::try_from(take(abi::maps::COUNTERS)?)
             .map_err(|error| failed(abi::maps::COUNTERS, "open", error))?;
         let mut tables = KernelTables::new(&mut take)?;
-        write_config(config, &tables, options)?;
+        write_config(&mut config, &tables, options)?;
 
         let rules = Rules {
             skip: options.skip_addresses.iter().copied().collect(),
@@ -124,10 +130,11 @@ impl EbpfDataplane {
             "kernel maps open"
         );
         let limits = tables.limits();
-        let plan = Plan::adopt(&mut tables, limits, rules, held)?;
+        let mut plan = Plan::adopt(&mut tables, limits, rules, held)?;
+        plan.set_cluster_clients(&mut tables, &options.cluster_ranges)?;
         let programs = Programs { ebpf: Arc::new(Mutex::new(ebpf)) };
         socket::attach(&programs, &options.pin_dir, options.cgroup_root.as_deref())?;
-        Ok(Self { plan, tables, counters, programs, started: Instant::now() })
+        Ok(Self { plan, tables, counters, config, programs, started: Instant::now() })
     }
 
     /// The programs that devices are hooked with.
@@ -145,6 +152,18 @@ impl EbpfDataplane {
 
     fn now(&self) -> Duration {
         self.started.elapsed()
+    }
+
+    /// From the first full list on, an address of the ranges that has no entry is nobody's.
+    fn keep_to_ranges(&mut self) -> Result<(), Error> {
+        let error = |action| move |error| failed(abi::maps::CONFIG, action, error);
+        let Wire(mut config) = self.config.get(&0, 0).map_err(error("read"))?;
+        let none = abi::Config::default();
+        if (config.ranges4, config.ranges6) == (none.ranges4, none.ranges6) {
+            return Ok(());
+        }
+        config.flags |= abi::config_flags::SERVICE_RANGES;
+        self.config.set(0, Wire(config), 0).map_err(error("update"))
     }
 }
 
@@ -164,7 +183,9 @@ impl Dataplane for EbpfDataplane {
 
     fn reconcile(&mut self, desired: &mut dyn Iterator<Item = &CompiledService>) -> Result<Applied, Error> {
         let now = self.now();
-        self.plan.reconcile(&mut self.tables, now, desired)
+        let applied = self.plan.reconcile(&mut self.tables, now, desired)?;
+        self.keep_to_ranges()?;
+        Ok(applied)
     }
 
     fn retry(&mut self) -> Applied {
@@ -204,7 +225,9 @@ impl std::fmt::Debug for EbpfDataplane {
 fn wanted_entries(name: &str, options: &Options) -> Option<u32> {
     let capacities = &options.capacities;
     Some(match name {
-        abi::maps::FRONTENDS4 | abi::maps::FRONTENDS6 => capacities.frontends,
+        abi::maps::FRONTENDS4 | abi::maps::FRONTENDS6 | abi::maps::SOURCES4 | abi::maps::SOURCES6 => {
+            capacities.frontends
+        }
         abi::maps::BACKENDS => capacities.backends.saturating_add(1),
         abi::maps::ENDPOINTS4 | abi::maps::ENDPOINTS6 => capacities.backends,
         abi::maps::SLOTS => capacities.slots,
@@ -316,10 +339,14 @@ fn load_program(program: &mut Program) -> Result<(), ProgramError> {
     loaded
 }
 
-fn write_config(map: Map, tables: &KernelTables, options: &Options) -> Result<(), Error> {
-    let mut map: Array<_, Wire<abi::Config>> =
-        Array::try_from(map).map_err(|error| failed(abi::maps::CONFIG, "open", error))?;
+fn write_config(
+    map: &mut Array<MapData, Wire<abi::Config>>,
+    tables: &KernelTables,
+    options: &Options,
+) -> Result<(), Error> {
+    let error = |action| move |error| failed(abi::maps::CONFIG, action, error);
     let limits = tables.limits();
+    let Wire(before) = map.get(&0, 0).map_err(error("read"))?;
     let mut config = abi::Config {
         hairpin4: options.hairpin4.octets(),
         hairpin6: options.hairpin6.octets(),
@@ -336,11 +363,53 @@ fn write_config(map: Map, tables: &KernelTables, options: &Options) -> Result<()
             IpAddr::V6(addr) => config.node6 = addr.octets(),
         }
     }
+    let left_out = write_ranges(&mut config, &options.address_ranges);
+    if !left_out.is_empty() {
+        tracing::warn!(ranges = ?left_out, "too many ranges of virtual addresses: nothing is refused or dropped in these");
+    }
     if options.nic_redirect {
         config.flags |= abi::config_flags::NIC_REDIRECT;
     }
     if at_least(6, 16) {
         config.flags |= abi::config_flags::CSUM_IPV6;
     }
-    map.set(0, Wire(config), 0).map_err(|error| failed(abi::maps::CONFIG, "update", error))
+    // What an earlier run programmed still stands; with other ranges it waits for the first full list.
+    if (config.ranges4, config.ranges6) == (before.ranges4, before.ranges6) {
+        config.flags |= before.flags & abi::config_flags::SERVICE_RANGES;
+    }
+    map.set(0, Wire(config), 0).map_err(error("update"))
+}
+
+/// Puts the ranges that there is room for into the configuration; the others come back.
+fn write_ranges(config: &mut abi::Config, ranges: &[IpNet]) -> Vec<IpNet> {
+    let word = |octets: &[u8]| u32::from_ne_bytes([octets[0], octets[1], octets[2], octets[3]]);
+    let words = |octets: [u8; 16]| {
+        let mut parts = octets.chunks_exact(4).map(word);
+        abi::Addr6(std::array::from_fn(|_| parts.next().unwrap_or_default()))
+    };
+    let mut used = [0; 2];
+    let mut left_out = Vec::new();
+    for range in ranges {
+        let index = &mut used[usize::from(matches!(range, IpNet::V6(_)))];
+        match range {
+            // An empty mask stands for no range, and means every address.
+            _ if *index == abi::RANGES || range.prefix_len() == 0 => {
+                left_out.push(*range);
+                continue;
+            }
+            IpNet::V4(range) => {
+                let (addr, mask) = (range.network().octets(), range.netmask().octets());
+                config.ranges4[*index] =
+                    abi::Range { addr: abi::Addr4(word(&addr)), mask: abi::Addr4(word(&mask)) };
+            }
+            IpNet::V6(range) => {
+                config.ranges6[*index] = abi::Range {
+                    addr: words(range.network().octets()),
+                    mask: words(range.netmask().octets()),
+                };
+            }
+        }
+        *index += 1;
+    }
+    left_out
 }

@@ -84,7 +84,9 @@ impl Error {
     /// Full error for one of our maps, with the setting that makes it larger.
     pub(crate) fn full(map: &'static str, capacity: u32) -> Self {
         let setting = match map {
-            abi::maps::FRONTENDS4 | abi::maps::FRONTENDS6 => "capacityFrontends",
+            abi::maps::FRONTENDS4 | abi::maps::FRONTENDS6 | abi::maps::SOURCES4 | abi::maps::SOURCES6 => {
+                "capacityFrontends"
+            }
             abi::maps::BACKENDS | abi::maps::ENDPOINTS4 | abi::maps::ENDPOINTS6 => "capacityBackends",
             _ => "capacitySlots",
         };

@@ -1,11 +1,12 @@
 //! Tables in memory, and a [`Dataplane`] over them, for tests of this crate and of others.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use eastwest_abi as abi;
 use eastwest_compile::{CompiledService, ServiceKey};
+use ipnet::IpNet;
 
 use crate::plan::{Held, Limits, Plan, Rules, Tables, Tuple, wide};
 use crate::{Applied, Capacities, Dataplane, Error, Stats};
@@ -17,38 +18,48 @@ pub struct MemoryTables {
     pub endpoints: HashMap<Tuple, u32>,
     pub backends: HashMap<u32, abi::Backend>,
     pub slots: HashMap<u32, u32>,
+    pub sources: HashSet<(u32, IpNet)>,
     /// Writes of frontends to refuse, for tests of failures.
     pub refuse: Option<Tuple>,
 }
 
 impl MemoryTables {
-    /// Where a packet to `key` may go, as the kernel programs read it: `None` when there is no such frontend.
+    /// Where a packet to `key` may go that comes from inside, as the kernel programs read it: `None` when there is no such
+    /// frontend.
     ///
     /// # Errors
     /// A slot or backend that does not belong together, in words.
     pub fn backends_of(&self, key: Tuple) -> Option<Result<Vec<(IpAddr, u16)>, String>> {
-        let frontend = self.frontends.get(&key)?;
-        Some(
-            (frontend.slots..frontend.slots + frontend.count)
-                .map(|slot| {
-                    let id = self.slots.get(&slot).ok_or(format!("{key}: slot {slot} never written"))?;
-                    let backend =
-                        self.backends.get(id).ok_or(format!("{key}: backend {id} never written"))?;
-                    let usable = abi::backend_flags::LIVE | abi::backend_flags::USABLE;
-                    if backend.flags & usable != usable || backend.protocol != key.protocol {
-                        return Err(format!("{key}: backend {id} is {backend:?}"));
+        self.frontends.get(&key).map(|frontend| self.backends_in(key, frontend.inside))
+    }
+
+    /// As [`backends_of`](Self::backends_of), for a packet from outside.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn outside_backends_of(&self, key: Tuple) -> Option<Result<Vec<(IpAddr, u16)>, String>> {
+        self.frontends.get(&key).map(|frontend| self.backends_in(key, frontend.outside))
+    }
+
+    fn backends_in(&self, key: Tuple, extent: abi::Extent) -> Result<Vec<(IpAddr, u16)>, String> {
+        (extent.slots..extent.slots + extent.count)
+            .map(|slot| {
+                let id = self.slots.get(&slot).ok_or(format!("{key}: slot {slot} never written"))?;
+                let backend = self.backends.get(id).ok_or(format!("{key}: backend {id} never written"))?;
+                let usable = abi::backend_flags::LIVE | abi::backend_flags::USABLE;
+                if backend.flags & usable != usable || backend.protocol != key.protocol {
+                    return Err(format!("{key}: backend {id} is {backend:?}"));
+                }
+                let addr = match key.addr {
+                    IpAddr::V4(_) => {
+                        let [a, b, c, d, ..] = backend.addr;
+                        IpAddr::from([a, b, c, d])
                     }
-                    let addr = match key.addr {
-                        IpAddr::V4(_) => {
-                            let [a, b, c, d, ..] = backend.addr;
-                            IpAddr::from([a, b, c, d])
-                        }
-                        IpAddr::V6(_) => IpAddr::from(backend.addr),
-                    };
-                    Ok((addr, u16::from_be_bytes(backend.port)))
-                })
-                .collect(),
-        )
+                    IpAddr::V6(_) => IpAddr::from(backend.addr),
+                };
+                Ok((addr, u16::from_be_bytes(backend.port)))
+            })
+            .collect()
     }
 
     /// Everything held, as a restart would read it.
@@ -63,6 +74,7 @@ impl MemoryTables {
             slots: (0..dense(self.slots.keys().max()))
                 .map(|slot| self.slots.get(&slot).copied().unwrap_or_default())
                 .collect(),
+            sources: self.sources.iter().copied().collect(),
         }
     }
 
@@ -109,6 +121,16 @@ impl Tables for MemoryTables {
         self.endpoints.remove(&key);
         Ok(())
     }
+
+    fn put_source(&mut self, list: u32, range: IpNet) -> Result<(), Error> {
+        self.sources.insert((list, range));
+        Ok(())
+    }
+
+    fn remove_source(&mut self, list: u32, range: IpNet) -> Result<(), Error> {
+        self.sources.remove(&(list, range));
+        Ok(())
+    }
 }
 
 /// A [`Dataplane`] without a kernel: the same bookkeeping over tables in memory, and a list of the calls made.
@@ -137,6 +159,7 @@ impl Recording {
             endpoints: capacities.backends,
             backends: capacities.backends,
             slots: capacities.slots,
+            sources: capacities.frontends,
         };
         Self {
             plan: Plan::new(limits, Rules::default()),

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 /// Sizes of the maps, in entries. A pinned map keeps the size it was made with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capacities {
-    /// Frontends of each family, with one more entry for each virtual address.
+    /// Frontends of each family, with one more entry for each virtual address. As many source ranges too.
     pub frontends: u32,
     /// Backends; also endpoints of each family.
     pub backends: u32,
@@ -68,8 +68,11 @@ pub struct Options {
     pub masquerade_ports: (u16, u16),
     /// Addresses that get no frontends, as the node answers them itself (DNS).
     pub skip_addresses: Vec<IpAddr>,
-    /// Addresses in these ranges refuse ports that no Service has. Empty: every frontend's address does.
+    /// Ranges of virtual addresses: ports there that no Service has are refused, and addresses that none has are
+    /// dropped. Of each family the first [`RANGES`](eastwest_abi::RANGES) count. Empty: every virtual address refuses.
     pub address_ranges: Vec<IpNet>,
+    /// Clients inside the cluster although they come by a NIC: pods of other nodes.
+    pub cluster_ranges: Vec<IpNet>,
     /// Forward at the NIC by XDP redirect instead of passing to the stack.
     pub nic_redirect: bool,
 }
@@ -87,6 +90,7 @@ impl Default for Options {
             masquerade_ports: (20_000, 29_999),
             skip_addresses: Vec::new(),
             address_ranges: Vec::new(),
+            cluster_ranges: Vec::new(),
             nic_redirect: true,
         }
     }

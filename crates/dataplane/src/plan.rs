@@ -1,8 +1,8 @@
 //! What is programmed, and the order of writes that changes it.
 //!
-//! A service port's backends are `slots .. slots + count` of one flat array. A change writes new backends, then a new
-//! extent of slots, then switches the frontend to it in one write; only then do old frontends, endpoints, extents and
-//! backend ids go. So whatever a program reads at any moment belongs together.
+//! A service port's backends are an extent of one flat array of slots, or two: for clients inside and outside. A change
+//! writes new backends, then new extents, then switches the frontend to them in one write; only then do old frontends,
+//! endpoints, extents and backend ids go. Source ranges are written before the frontend that is bound to them. So whatever a program reads at any moment belongs together.
 //!
 //! A backend id stands for (service port, address, port), not for (address, port) alone: a pod that leaves one Service
 //! but stays in another must lose the UDP flows of the first.
@@ -12,13 +12,13 @@ mod service;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use eastwest_abi as abi;
-use eastwest_compile::{CompiledService, Frontend, ServiceKey};
+use eastwest_compile::{CompiledService, DnsService, Frontend, ServiceKey};
 use ipnet::IpNet;
 
 use crate::extent::{Extent, Extents, QUARANTINE};
@@ -83,6 +83,16 @@ pub trait Tables {
     /// # Errors
     /// When the kernel refuses.
     fn remove_endpoint(&mut self, key: Tuple) -> Result<(), Error>;
+    /// Puts a range of clients on a list (`abi::Source::list`).
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    fn put_source(&mut self, list: u32, range: IpNet) -> Result<(), Error>;
+    /// As `remove_frontend`.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    fn remove_source(&mut self, list: u32, range: IpNet) -> Result<(), Error>;
 }
 
 /// Sizes of the tables, as they are.
@@ -95,6 +105,8 @@ pub struct Limits {
     /// Entries of the array; id 0 is never used.
     pub backends: u32,
     pub slots: u32,
+    /// Of each family.
+    pub sources: u32,
 }
 
 /// What to leave out.
@@ -102,7 +114,7 @@ pub struct Limits {
 pub struct Rules {
     /// Frontends at these addresses are not programmed.
     pub skip: HashSet<IpAddr>,
-    /// Addresses in these ranges get an entry of their own; empty: all do.
+    /// Virtual addresses in these ranges get an entry of their own; empty: all do.
     pub ranges: Vec<IpNet>,
 }
 
@@ -126,6 +138,9 @@ pub struct Plan {
     extents: HashMap<u32, Shared>,
     endpoints: HashMap<Tuple, Endpoint>,
     addresses: HashMap<IpAddr, Address>,
+    /// What is in the tables, by list.
+    sources: HashMap<u32, BTreeSet<IpNet>>,
+    source_count: [u32; 2],
     /// Entries in the frontend tables, address entries included: IPv4, IPv6.
     frontend_count: [u32; 2],
     endpoint_count: [u32; 2],
@@ -145,6 +160,14 @@ struct Service {
     waiting: HashMap<Tuple, Frontend>,
     /// Ids of its ports.
     ports: HashMap<Port, u32>,
+    /// Virtual addresses of it that another proxy serves.
+    left_alone: HashSet<IpAddr>,
+}
+
+impl Service {
+    fn is_empty(&self) -> bool {
+        self.frontends.is_empty() && self.waiting.is_empty() && self.left_alone.is_empty()
+    }
 }
 
 /// A Service port within its Service: protocol number and name.
@@ -155,6 +178,8 @@ struct Installed {
     /// `None`: taken up from a pinned map, or given up by its owner, and not claimed yet.
     owner: Option<ServiceKey>,
     value: abi::Frontend,
+    /// It counts in `Address::refs`.
+    virtual_ip: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -209,11 +234,47 @@ struct Endpoint {
     written: u32,
 }
 
+/// An entry for an address itself.
 #[derive(Debug, Default)]
 struct Address {
-    /// Frontends at this address.
+    /// Frontends for which this address is a Service's own.
     refs: u32,
-    written: bool,
+    /// Who else has it: Services of another proxy, and the node itself.
+    left_alone: u32,
+    /// Flags of the entry in the tables; 0: there is none.
+    written: u32,
+}
+
+impl Address {
+    /// Flags of the entry that it needs; 0: none.
+    fn wanted(&self) -> u32 {
+        match (self.refs, self.left_alone) {
+            (0, 0) => 0,
+            (0, _) => abi::frontend_flags::NODE,
+            _ => abi::frontend_flags::ADDRESS,
+        }
+    }
+}
+
+/// What a Service shall have.
+struct Wanted<'a> {
+    frontends: &'a [Frontend],
+    /// Virtual addresses without frontends.
+    left_alone: Vec<IpAddr>,
+    /// Everything else it has goes.
+    complete: bool,
+}
+
+impl<'a> Wanted<'a> {
+    fn all(service: Option<&'a CompiledService>) -> Self {
+        let frontends = service.map_or(&[][..], |service| &service.frontends);
+        let mut left_alone = match service.map(|service| &service.dns) {
+            Some(DnsService::ClusterIp { ips, .. }) => ips.clone(),
+            _ => Vec::new(),
+        };
+        left_alone.retain(|ip| !frontends.iter().any(|frontend| frontend.key.addr == *ip));
+        Self { frontends, left_alone, complete: true }
+    }
 }
 
 /// An address as `abi::Backend` holds it.
@@ -228,12 +289,17 @@ pub(crate) fn wide(addr: IpAddr) -> [u8; 16] {
     }
 }
 
+fn extent(held: abi::Extent) -> Option<Extent> {
+    (held.count > 0).then_some(Extent { offset: held.slots, len: held.count })
+}
+
 fn family(addr: IpAddr) -> usize {
     usize::from(addr.is_ipv6())
 }
 
 pub(crate) const FRONTENDS: [&str; 2] = [abi::maps::FRONTENDS4, abi::maps::FRONTENDS6];
 pub(crate) const ENDPOINTS: [&str; 2] = [abi::maps::ENDPOINTS4, abi::maps::ENDPOINTS6];
+pub(crate) const SOURCES: [&str; 2] = [abi::maps::SOURCES4, abi::maps::SOURCES6];
 
 impl Plan {
     /// Nothing programmed yet.
@@ -251,6 +317,8 @@ impl Plan {
             extents: HashMap::new(),
             endpoints: HashMap::new(),
             addresses: HashMap::new(),
+            sources: HashMap::new(),
+            source_count: [0; 2],
             frontend_count: [0; 2],
             endpoint_count: [0; 2],
             ids: Ids::new(limits.backends),
@@ -272,8 +340,7 @@ impl Plan {
         new: Option<&CompiledService>,
     ) -> Result<Applied, Error> {
         self.failed.remove(key);
-        let wanted = new.map_or(&[][..], |service| &service.frontends);
-        let result = self.program(tables, now, key, wanted, true);
+        let result = self.program(tables, now, key, &Wanted::all(new));
         if let (Err(error), Some(service)) = (&result, new) {
             self.failed.insert(key.clone(), (service.clone(), error.to_string()));
         }
@@ -320,7 +387,33 @@ impl Plan {
             self.remove_frontend(tables, tuple, &mut dead, &mut applied)?;
         }
         self.release(tables, now, dead, &mut applied)?;
+        let unsettled: Vec<IpAddr> = self
+            .addresses
+            .iter()
+            .filter(|(_, address)| address.written != 0 && address.wanted() == 0)
+            .map(|(addr, _)| *addr)
+            .collect();
+        for addr in unsettled {
+            self.settle_address(tables, addr, &mut applied)?;
+        }
+        let lists: Vec<u32> = self.sources.keys().copied().collect();
+        for list in lists {
+            if list != abi::CLUSTER_CLIENTS && !self.port_ids.contains(&list) {
+                self.keep_sources(tables, list, &BTreeSet::new(), &mut applied)?;
+            }
+        }
         Ok(applied)
+    }
+
+    /// Says which clients are inside the cluster although they come by a NIC.
+    ///
+    /// # Errors
+    /// When the kernel refuses a write.
+    pub fn set_cluster_clients<T: Tables>(&mut self, tables: &mut T, ranges: &[IpNet]) -> Result<(), Error> {
+        let ranges = ranges.iter().map(IpNet::trunc).collect();
+        let mut applied = Applied::default();
+        self.add_sources(tables, abi::CLUSTER_CLIENTS, &ranges, &mut applied)?;
+        self.keep_sources(tables, abi::CLUSTER_CLIENTS, &ranges, &mut applied)
     }
 
     /// Tries services again that found no room, if some has come free since and has rested. Costs nothing otherwise.
@@ -331,7 +424,7 @@ impl Plan {
         }
         self.freed = None;
         for (key, (service, _)) in std::mem::take(&mut self.failed) {
-            match self.program(tables, now, &key, &service.frontends, true) {
+            match self.program(tables, now, &key, &Wanted::all(Some(&service))) {
                 Ok(one) => applied.merge(one),
                 Err(error) => {
                     self.failed.insert(key, (service, error.to_string()));
@@ -395,7 +488,10 @@ impl Plan {
         self.backends[index] = backend;
     }
 
-    fn extent_of(value: &abi::Frontend) -> Option<Extent> {
-        (value.count > 0).then_some(Extent { offset: value.slots, len: value.count })
+    /// The extents that a frontend uses, each once.
+    fn extents_of(value: &abi::Frontend) -> impl Iterator<Item = Extent> + use<> {
+        let inside = extent(value.inside);
+        let outside = extent(value.outside).filter(|outside| inside != Some(*outside));
+        inside.into_iter().chain(outside)
     }
 }

@@ -9,7 +9,7 @@
 #![no_std]
 
 /// Version of these layouts: pins live in `/sys/fs/bpf/eastwest/v<VERSION>`.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Names of the maps as they stand in the object file and in the pin folder.
 pub mod maps {
@@ -37,6 +37,10 @@ pub mod maps {
     pub const AFFINITY4: &str = "AFFINITY4";
     /// LRU of `AffinityKey6` to `Affinity`, written by the kernel side alone.
     pub const AFFINITY6: &str = "AFFINITY6";
+    /// LPM trie of `Source4`: clients by their ranges. The value says nothing.
+    pub const SOURCES4: &str = "SOURCES4";
+    /// LPM trie of `Source6`.
+    pub const SOURCES6: &str = "SOURCES6";
     /// `PerCpuArray<u64>` by `counter`.
     pub const COUNTERS: &str = "COUNTERS";
 }
@@ -101,9 +105,36 @@ macro_rules! pod {
     )*};
 }
 
+/// Ranges of virtual addresses that the programs know, of each family.
+pub const RANGES: usize = 4;
+
+pod! {
+    /// Slots of `SLOTS`, each of which names a backend; a `count` of 0 refuses.
+    pub struct Extent = 8 {
+        /// The first.
+        pub slots: u32,
+        pub count: u32,
+    }
+}
+
+/// A range of addresses.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Range<A> {
+    /// The lowest one.
+    pub addr: A,
+    /// Ones where `addr` counts.
+    pub mask: A,
+}
+
+/// A range of `Config::ranges4`.
+pub type Range4 = Range<Addr4>;
+/// A range of `Config::ranges6`.
+pub type Range6 = Range<Addr6>;
+
 pod! {
     /// What the programs must know about the node. Rewritten at will: each field is read on its own.
-    pub struct Config = 64 {
+    pub struct Config = 224 {
         /// The node's own address, source of masqueraded packets; zero: none of this family.
         pub node4: [u8; 4],
         /// Stands for a pod that is the backend of its own call.
@@ -125,6 +156,10 @@ pod! {
         /// `SO_NETNS_COOKIE` of the node's network namespace: sockets of others (pods) are left to their devices'
         /// hooks. 0: sockets of all namespaces are translated.
         pub netns_cookie: u64,
+        /// The ranges that virtual addresses come from; a mask of 0 is none. In force with `SERVICE_RANGES`.
+        pub ranges4: [Range4; RANGES],
+        /// As `ranges4`.
+        pub ranges6: [Range6; RANGES],
     }
 
     /// What a client asks for. Port 0 and protocol 0 stand for the address itself: it is a virtual IP, whatever else.
@@ -143,19 +178,19 @@ pod! {
         pub pad: u8,
     }
 
-    /// What to do about it. `slots .. slots + count` in `SLOTS` are its backends; `count` 0 refuses.
-    pub struct Frontend = 24 {
-        /// Identity of the Service port, for affinity and counters; never 0.
+    /// What to do about it.
+    pub struct Frontend = 32 {
+        /// Identity of the Service port, for affinity, source ranges and counters; never 0.
         pub service: u32,
         /// Bits of `frontend_flags`.
         pub flags: u32,
-        /// First slot.
-        pub slots: u32,
-        /// Number of slots.
-        pub count: u32,
         /// Seconds that ClientIP affinity lasts; 0: none.
         pub affinity: u32,
         pub pad: u32,
+        /// For clients inside the cluster.
+        pub inside: Extent,
+        /// For clients outside; the same as `inside` without `SPLIT`.
+        pub outside: Extent,
     }
 
     /// Where packets go.
@@ -243,6 +278,26 @@ pub type AffinityKey6 = AffinityKey<Addr6>;
 
 const _: () = assert!(core::mem::size_of::<AffinityKey4>() == 8);
 const _: () = assert!(core::mem::size_of::<AffinityKey6>() == 20);
+
+/// A client on a list. In the trie the prefix length comes before it and counts from `list` on: 32 more than the range's.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Source<A> {
+    /// `Frontend::service`: who may ask it; or `CLUSTER_CLIENTS`.
+    pub list: u32,
+    pub addr: A,
+}
+
+/// Key of `SOURCES4`.
+pub type Source4 = Source<Addr4>;
+/// Key of `SOURCES6`.
+pub type Source6 = Source<Addr6>;
+
+/// `Source::list` of clients that are inside the cluster although they come by a NIC.
+pub const CLUSTER_CLIENTS: u32 = 0;
+
+const _: () = assert!(core::mem::size_of::<Source4>() == 8);
+const _: () = assert!(core::mem::size_of::<Source6>() == 20);
 
 /// An IPv4 address in network order, as it lies in a packet: `u32::from_ne_bytes(octets)`.
 #[repr(transparent)]
@@ -347,14 +402,27 @@ pub mod config_flags {
     pub const NIC_REDIRECT: u32 = 1 << 0;
     /// `bpf_l4_csum_replace` knows `BPF_F_IPV6` (6.16).
     pub const CSUM_IPV6: u32 = 1 << 1;
+    /// All Services are programmed: of the addresses in `Config::ranges4` and `ranges6` those that have no entry are
+    /// nobody's, and no other address is looked for.
+    pub const SERVICE_RANGES: u32 = 1 << 2;
 }
 
 /// `Frontend::flags`.
 pub mod frontend_flags {
     /// The entry for the address itself: refuse ports that no Service has.
     pub const ADDRESS: u32 = 1 << 0;
-    /// No endpoints here by policy (`Local` without a local one): drop instead of refusing.
-    pub const DROP: u32 = 1 << 1;
+    /// No endpoints here by policy (`Local` without a local one) for clients inside: drop instead of refusing.
+    pub const DROP_INSIDE: u32 = 1 << 1;
+    /// As `DROP_INSIDE`, for clients outside.
+    pub const DROP_OUTSIDE: u32 = 1 << 2;
+    /// Clients outside get something else than clients inside.
+    pub const SPLIT: u32 = 1 << 3;
+    /// Clients outside take the slot that their address, port and destination hash to, the same on every node.
+    pub const MAGLEV: u32 = 1 << 4;
+    /// Only clients in `SOURCES4` or `SOURCES6` are let in.
+    pub const SOURCES: u32 = 1 << 5;
+    /// The entry for an address that the node answers itself, in the ranges of virtual ones: leave it alone.
+    pub const NODE: u32 = 1 << 6;
 }
 
 /// `Backend::flags`.
@@ -407,8 +475,12 @@ pub mod counter {
         PORT_CHANGED = 13, "port_changed";
         /// Dropped: no way to write the packet (a helper failed).
         WRITE_FAILED = 14, "dropped_write_failed";
+        /// Dropped: a client that `loadBalancerSourceRanges` does not let in.
+        SOURCE_RANGES = 15, "dropped_source_ranges";
+        /// Dropped: a virtual address that no Service has.
+        UNALLOCATED = 16, "dropped_unallocated";
     }
     /// Number of counters.
-    pub const COUNT: u32 = 15;
+    pub const COUNT: u32 = 17;
     const _: () = assert!(NAMES.len() == COUNT as usize);
 }

@@ -1,7 +1,8 @@
 //! The two families. Everything that differs between them and is not a header layout.
 
 use eastwest_abi::{
-    Addr4, Addr6, Backend, Config, EndpointKey4, EndpointKey6, FrontendKey4, FrontendKey6, config_flags,
+    Addr4, Addr6, Backend, Config, EndpointKey4, EndpointKey6, FrontendKey4, FrontendKey6, Range,
+    config_flags,
 };
 
 use crate::checksum::Sum;
@@ -32,6 +33,17 @@ pub trait Address: Copy + Layout {
     fn of_node(config: &Config) -> Self;
     /// The address that stands for a pod that calls itself, or none.
     fn of_hairpin(config: &Config) -> Self;
+    /// Whether it lies in a range of virtual addresses.
+    fn is_virtual(self, config: &Config) -> bool;
+    /// Goes into a hash that is the same on every machine.
+    fn hash(self, hash: u32) -> u32;
+}
+
+/// One step of a hash: MurmurHash3's mixture of a word, with a shift in place of its rotation.
+#[inline(always)]
+pub(crate) fn mix(hash: u32, word: u32) -> u32 {
+    let mixed = (hash ^ u32::from_be(word)).wrapping_mul(0x9e37_79b1);
+    mixed ^ (mixed >> 15)
 }
 
 impl Address for Addr4 {
@@ -78,6 +90,20 @@ impl Address for Addr4 {
     fn of_hairpin(config: &Config) -> Self {
         Self(u32::from_ne_bytes(config.hairpin4))
     }
+
+    #[inline(always)]
+    fn is_virtual(self, config: &Config) -> bool {
+        let mut found = false;
+        for Range { addr, mask } in &config.ranges4 {
+            found |= mask.0 != 0 && (self.0 ^ addr.0) & mask.0 == 0;
+        }
+        found
+    }
+
+    #[inline(always)]
+    fn hash(self, hash: u32) -> u32 {
+        mix(hash, self.0)
+    }
 }
 
 impl Address for Addr6 {
@@ -123,6 +149,26 @@ impl Address for Addr6 {
     #[inline(always)]
     fn of_hairpin(config: &Config) -> Self {
         words(&config.hairpin6)
+    }
+
+    #[inline(always)]
+    fn is_virtual(self, config: &Config) -> bool {
+        let a = self.0;
+        let mut found = false;
+        for Range { addr: Addr6(r), mask: Addr6(m) } in &config.ranges6 {
+            let differ = ((a[0] ^ r[0]) & m[0])
+                | ((a[1] ^ r[1]) & m[1])
+                | ((a[2] ^ r[2]) & m[2])
+                | ((a[3] ^ r[3]) & m[3]);
+            found |= m[0] != 0 && differ == 0;
+        }
+        found
+    }
+
+    #[inline(always)]
+    fn hash(self, hash: u32) -> u32 {
+        let [a, b, c, d] = self.0;
+        mix(mix(mix(mix(hash, a), b), c), d)
     }
 }
 

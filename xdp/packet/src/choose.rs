@@ -1,11 +1,11 @@
 //! A packet without a tracked flow: what it asks for, and which backend gets it.
 
 use eastwest_abi::{
-    Affinity, AffinityKey, Backend, Conntrack, Frontend, backend_flags, conntrack_flags as flags, counter,
-    frontend_flags,
+    Affinity, AffinityKey, Backend, CLUSTER_CLIENTS, Conntrack, ConntrackKey, Extent, backend_flags,
+    config_flags, conntrack_flags as flags, counter, frontend_flags,
 };
 
-use crate::address::Address;
+use crate::address::{Address, mix};
 use crate::track::{self, Opened};
 use crate::traits::Maps;
 use crate::work::Work;
@@ -67,22 +67,36 @@ pub fn frontend<A: Address, M: Maps<A>>(
 ) -> Opening {
     let key = &work.flow.key;
     let Some(frontend) = maps.frontend(&key.daddr.frontend(key.dport, key.protocol)) else {
-        return match address(maps, key.daddr) {
-            None => Opening::NONE,
-            Some(flags) if flags & frontend_flags::DROP != 0 => Opening::drop(counter::LOCAL_POLICY),
-            Some(_) => Opening::refuse(counter::NO_PORT),
-        };
+        return no_frontend(maps, key.daddr);
     };
-    if frontend.flags & frontend_flags::DROP != 0 {
+    if frontend.flags & frontend_flags::SOURCES != 0 && !is_source(maps, work, frontend.service) {
+        return Opening::drop(counter::SOURCE_RANGES);
+    }
+    let outside = place == Place::Nic
+        && frontend.flags & frontend_flags::SPLIT != 0
+        && !is_source(maps, work, CLUSTER_CLIENTS);
+    let (extent, drop) = if outside {
+        (frontend.outside, frontend_flags::DROP_OUTSIDE)
+    } else {
+        (frontend.inside, frontend_flags::DROP_INSIDE)
+    };
+    if frontend.flags & drop != 0 {
         return Opening::drop(counter::LOCAL_POLICY);
     }
-    if frontend.count == 0 {
+    if extent.count == 0 {
         return Opening::refuse(counter::NO_ENDPOINTS);
     }
     let kept = if frontend.affinity == 0 { 0 } else { kept(maps, work, frontend.service, frontend.affinity) };
+    let maglev = outside && frontend.flags & frontend_flags::MAGLEV != 0;
     let mut found = false;
     for attempt in 0..ATTEMPTS {
-        let Some((id, backend)) = pick(maps, &frontend, kept) else { continue };
+        let by = match (maglev, found) {
+            (false, _) => maps.random(),
+            // The same one again, with another port; another one only where it is just being taken away.
+            (true, true) => client_hash(&work.flow.key, 0),
+            (true, false) => client_hash(&work.flow.key, attempt),
+        };
+        let Some((id, backend)) = pick(maps, extent, by, kept) else { continue };
         found = true;
         let key = &work.flow.key;
         work.value = Conntrack {
@@ -130,11 +144,59 @@ fn count_new<A: Address, M: Maps<A>>(maps: &mut M, work: &Work<A>) {
     }
 }
 
-/// Flags of the entry for the address itself, if it is a virtual one.
+/// What becomes of a packet to an address and port that no Service has.
 #[inline(always)]
-pub fn address<A: Address, M: Maps<A>>(maps: &M, address: A) -> Option<u32> {
-    let entry = maps.frontend(&address.frontend(0, 0))?;
-    (entry.flags & frontend_flags::ADDRESS != 0).then_some(entry.flags)
+fn no_frontend<A: Address, M: Maps<A>>(maps: &M, addr: A) -> Opening {
+    match owner(maps, addr) {
+        Owner::Other => Opening::NONE,
+        Owner::Service => Opening::refuse(counter::NO_PORT),
+        Owner::Nobody => Opening::drop(counter::UNALLOCATED),
+    }
+}
+
+/// Whose an address is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Owner {
+    /// Nothing of ours.
+    Other,
+    /// It is a virtual one of a Service.
+    Service,
+    /// It is in a range of virtual ones, and no Service has it.
+    Nobody,
+}
+
+/// Whose an address is. Costs a look-up only where it may be virtual.
+#[inline(always)]
+pub fn owner<A: Address, M: Maps<A>>(maps: &M, addr: A) -> Owner {
+    let ranges = maps.config().filter(|config| config.flags & config_flags::SERVICE_RANGES != 0);
+    if ranges.is_some_and(|config| !addr.is_virtual(config)) {
+        return Owner::Other;
+    }
+    match maps.frontend(&addr.frontend(0, 0)) {
+        Some(entry) if entry.flags & frontend_flags::ADDRESS != 0 => Owner::Service,
+        Some(_) => Owner::Other,
+        None if ranges.is_some() => Owner::Nobody,
+        None => Owner::Other,
+    }
+}
+
+/// Whether the client is on a list.
+#[inline(never)]
+fn is_source<A: Address, M: Maps<A>>(maps: &M, work: &Work<A>, list: u32) -> bool {
+    maps.is_source(list, work.flow.key.saddr)
+}
+
+/// A number that all nodes make of a client and what it asks for.
+#[inline(always)]
+fn client_hash<A: Address>(key: &ConntrackKey<A>, attempt: u32) -> u32 {
+    let ports = u32::from_ne_bytes([
+        key.sport.to_ne_bytes()[0],
+        key.sport.to_ne_bytes()[1],
+        key.dport.to_ne_bytes()[0],
+        key.dport.to_ne_bytes()[1],
+    ]);
+    let hash = key.daddr.hash(key.saddr.hash(u32::from(key.protocol) | attempt << 8));
+    mix(mix(hash, ports), 0)
 }
 
 /// Follows a packet straight to an endpoint, so that no translated flow takes its tuple. When one has it already, the
@@ -226,14 +288,14 @@ fn from_outside<A: Address, M: Maps<A>>(
 /// What a backend must be to get a new flow.
 const WANTED: u32 = backend_flags::LIVE | backend_flags::USABLE;
 
-/// The backend `kept`, or with 0 one by chance; unless it is not to be used any more.
+/// The backend `kept`, or with 0 the one that the number `by` falls on; unless it is not to be used any more.
 #[inline(always)]
-fn pick<A: Address, M: Maps<A>>(maps: &mut M, frontend: &Frontend, kept: u32) -> Option<(u32, Backend)> {
+fn pick<A: Address, M: Maps<A>>(maps: &M, extent: Extent, by: u32, kept: u32) -> Option<(u32, Backend)> {
     let id = if kept != 0 {
         kept
     } else {
-        let nth = (u64::from(maps.random()) * u64::from(frontend.count)) >> 32;
-        maps.slot(frontend.slots.wrapping_add(nth as u32))?
+        let nth = (u64::from(by) * u64::from(extent.count)) >> 32;
+        maps.slot(extent.slots.wrapping_add(nth as u32))?
     };
     let backend = maps.backend(id)?;
     (backend.flags & WANTED == WANTED).then_some((id, backend))

@@ -27,7 +27,7 @@ pub mod wire;
 mod work;
 
 pub use address::Address;
-pub use choose::holds;
+pub use choose::{Owner, holds};
 pub use nic::{nic_egress, nic_ingress};
 pub use parse::{Flow, Parsed};
 pub use pod::{pod_egress, pod_ingress};

@@ -3,7 +3,7 @@
 use eastwest_abi::{backend_flags, conntrack_flags as flags, counter, direction};
 
 use crate::address::Address;
-use crate::choose::{self, Opening, Place};
+use crate::choose::{self, Opening, Owner, Place};
 use crate::parse::Parsed;
 use crate::refuse::refuse;
 use crate::rewrite::{rewrite, turn_around};
@@ -167,7 +167,7 @@ pub(crate) fn not_opened<A: Address, M: Maps<A>, P: Packet>(
 /// A packet that cannot be read: dropped if it is for a virtual address, as nothing behind us could handle it.
 #[inline(always)]
 pub(crate) fn malformed<A: Address, M: Maps<A>>(maps: &mut M, work: &Work<A>) -> Verdict {
-    if choose::address(maps, work.flow.key.daddr).is_none() {
+    if choose::owner(maps, work.flow.key.daddr) == Owner::Other {
         return Verdict::Pass;
     }
     maps.count(counter::MALFORMED);

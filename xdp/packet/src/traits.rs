@@ -34,6 +34,8 @@ pub trait Maps<A: Address> {
     fn slot(&self, index: u32) -> Option<u32>;
     /// A backend.
     fn backend(&self, id: u32) -> Option<Backend>;
+    /// Whether a client is on a list (`Source::list`).
+    fn is_source(&self, list: u32, addr: A) -> bool;
     /// A half of a tracked flow.
     fn track(&mut self, key: &ConntrackKey<A>) -> Option<&mut Conntrack<A>>;
     /// Adds a half, or with `only_new` false replaces it.

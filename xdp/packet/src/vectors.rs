@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use eastwest_abi::{backend_flags, config_flags, frontend_flags};
+use eastwest_abi::{CLUSTER_CLIENTS, backend_flags, config_flags, frontend_flags};
 
 use crate::host::Program::{self, NicEgress, NicIngress, PodEgress, PodIngress};
 use crate::host::{HostMaps, LINK, Spec, check, reply_to};
@@ -44,7 +44,10 @@ const fn case(name: &'static str, steps: &'static [Step]) -> Case {
 
 /// Who is who (IPv6 by [`six`]): clients 10.244.1.9 and 192.0.2.7 (outside), this node 10.0.0.1.
 /// 10.96.0.1 and .2 lead to 10.244.1.2 on this node, .5 to 10.244.2.2 on another; .3 has no endpoints, .4 drops.
-/// .6 leads to both and .7 to the other alone, as one Service port that keeps its clients.
+/// .6 leads to both and .7 to the other alone, as one Service port that keeps its clients. .10 is answered by the node,
+/// and the rest of 10.96.0.0/16 nobody's. At the node, 30080 leads to the other node's pod for clients inside and to this
+/// node's for clients outside; 30081 to the other's, and drops clients outside; 30082 refuses them. 203.0.113.1 leads to
+/// this node's and lets 192.0.2.0/24 and 10.244.1.0/24 in. 10.244.0.0/16 is inside the cluster.
 pub const CASES: &[Case] = &[
     case(
         "tcp through a frontend and back",
@@ -364,6 +367,94 @@ pub const CASES: &[Case] = &[
         ],
     ),
     case(
+        "a node port: clients outside get the node's own pods, and these see them",
+        &[
+            (
+                NicIngress,
+                "tcp 192.0.2.7:40000 > 10.0.0.1:30080 S",
+                Pass("tcp 192.0.2.7:40000 > 10.244.1.2:8080 S"),
+            ),
+            (
+                NicEgress,
+                "tcp 10.244.1.2:8080 > 192.0.2.7:40000 S.",
+                Pass("tcp 10.0.0.1:30080 > 192.0.2.7:40000 S."),
+            ),
+            (
+                NicIngress,
+                "udp 192.0.2.7:40000 > 10.0.0.1:30080 len=7",
+                Pass("udp 192.0.2.7:40000 > 10.244.1.2:5353 len=7"),
+            ),
+            (
+                NicEgress,
+                "udp 10.244.1.2:5353 > 192.0.2.7:40000 len=70",
+                Pass("udp 10.0.0.1:30080 > 192.0.2.7:40000 len=70"),
+            ),
+        ],
+    ),
+    case(
+        "a node port: clients inside get the whole cluster's pods, by whichever way they come",
+        &[
+            (
+                PodIngress,
+                "tcp 10.244.1.9:40000 > 10.0.0.1:30080 S",
+                Pass("tcp 10.244.1.9:40000 > 10.244.2.2:8080 S"),
+            ),
+            (
+                PodEgress,
+                "tcp 10.244.2.2:8080 > 10.244.1.9:40000 S.",
+                Pass("tcp 10.0.0.1:30080 > 10.244.1.9:40000 S."),
+            ),
+            (
+                NicIngress,
+                "tcp 10.244.3.9:40000 > 10.0.0.1:30080 S",
+                Sent("tcp 10.0.0.1:0 > 10.244.2.2:8080 S"),
+            ),
+            (
+                NicIngress,
+                "tcp 10.244.3.9:40000 > 10.0.0.1:30081 S",
+                Sent("tcp 10.0.0.1:0 > 10.244.2.2:8080 S"),
+            ),
+        ],
+    ),
+    case(
+        "a node port without a pod of the node: dropped, or refused where no node has one; other ports are the node's",
+        &[
+            (NicIngress, "tcp 192.0.2.7:40000 > 10.0.0.1:30081 S", Drop),
+            (NicIngress, "tcp 192.0.2.7:40000 > 10.0.0.1:30082 S", Refuse),
+            (NicIngress, "tcp 192.0.2.7:40000 > 10.0.0.1:30083 S", Same),
+            (PodIngress, "tcp 10.244.1.9:40000 > 10.0.0.1:30083 S", Same),
+        ],
+    ),
+    case(
+        "a load balancer's address lets its source ranges in, inside the cluster too",
+        &[
+            (
+                NicIngress,
+                "tcp 192.0.2.7:40000 > 203.0.113.1:80 S",
+                Pass("tcp 192.0.2.7:40000 > 10.244.1.2:8080 S"),
+            ),
+            (NicIngress, "tcp 192.0.3.7:40000 > 203.0.113.1:80 S", Drop),
+            (NicIngress, "tcp 10.244.3.9:40000 > 203.0.113.1:80 S", Drop),
+            (
+                PodIngress,
+                "tcp 10.244.1.9:40000 > 203.0.113.1:80 S",
+                Pass("tcp 10.244.1.9:40000 > 10.244.1.2:8080 S"),
+            ),
+            (PodIngress, "tcp 10.244.1.9:40000 > 203.0.113.1:81 S", Same),
+            (NicIngress, "tcp 192.0.2.7:40000 > 203.0.113.1:81 S", Same),
+        ],
+    ),
+    case(
+        "a virtual address that no Service has: dropped; the node's own are left alone",
+        &[
+            (PodIngress, "tcp 10.244.1.9:40000 > 10.96.7.7:80 S", Drop),
+            (PodIngress, "udp 10.244.1.9:40000 > 10.96.7.7:53", Drop),
+            (NicIngress, "tcp 192.0.2.7:40000 > 10.96.7.7:80 S", Drop),
+            (PodIngress, "udp 10.244.1.9:40000 > 10.96.0.10:53", Same),
+            (PodIngress, "tcp 10.244.1.9:40000 > 10.97.0.1:80 S", Same),
+        ],
+    ),
+    case(
         "a pod's flow does not come in by the NIC",
         &[
             (
@@ -441,6 +532,11 @@ pub fn world(ipv6: bool) -> HostMaps {
     }
     (config.masquerade_from, config.masquerade_to) = (20000, 20999);
     config.flags = config_flags::NIC_REDIRECT | config_flags::CSUM_IPV6;
+    // As `six` writes them, a number of IPv4 takes 16 bits.
+    let range = |text: &str, bits: u32| (ip(text), if ipv6 { 64 + bits * 2 } else { bits });
+    let (services, bits) = range("10.96.0.0", 16);
+    assert!(maps.add_service_range(services, bits), "there is room for one");
+    maps.add_node_address(ip("10.96.0.10"));
 
     let here = maps.add_backend(at("10.244.1.2", 8080), PROTOCOL_TCP, backend_flags::LOCAL);
     let here_udp = maps.add_backend(at("10.244.1.2", 5353), PROTOCOL_UDP, backend_flags::LOCAL);
@@ -452,11 +548,29 @@ pub fn world(ipv6: bool) -> HostMaps {
     maps.add_frontend(at("10.96.0.2", 53), PROTOCOL_UDP, 0, &[here_udp]);
     maps.add_frontend(at("10.96.0.3", 80), PROTOCOL_TCP, 0, &[]);
     maps.add_frontend(at("10.96.0.3", 53), PROTOCOL_UDP, 0, &[]);
-    maps.add_frontend(at("10.96.0.4", 80), PROTOCOL_TCP, frontend_flags::DROP, &[here]);
+    maps.add_frontend(
+        at("10.96.0.4", 80),
+        PROTOCOL_TCP,
+        frontend_flags::DROP_INSIDE | frontend_flags::DROP_OUTSIDE,
+        &[here],
+    );
     maps.add_frontend(at("10.96.0.5", 80), PROTOCOL_TCP, 0, &[there]);
     maps.add_frontend(at("10.96.0.5", 53), PROTOCOL_UDP, 0, &[there_udp]);
     maps.add_frontend(at("10.96.0.6", 80), PROTOCOL_TCP, 0, &[here, there]);
     maps.add_frontend(at("10.96.0.7", 80), PROTOCOL_TCP, 0, &[there]);
+    let drop = frontend_flags::DROP_OUTSIDE;
+    maps.add_split(at("10.0.0.1", 30080), PROTOCOL_TCP, 0, &[there], &[here]);
+    maps.add_split(at("10.0.0.1", 30080), PROTOCOL_UDP, 0, &[there_udp], &[here_udp]);
+    maps.add_split(at("10.0.0.1", 30081), PROTOCOL_TCP, drop, &[there], &[]);
+    maps.add_split(at("10.0.0.1", 30082), PROTOCOL_TCP, 0, &[there], &[]);
+    let sources = frontend_flags::SOURCES;
+    let list = maps.add_split(at("203.0.113.1", 80), PROTOCOL_TCP, sources, &[here], &[here]);
+    for (list, text, bits) in
+        [(CLUSTER_CLIENTS, "10.244.0.0", 16), (list, "192.0.2.0", 24), (list, "10.244.1.0", 24)]
+    {
+        let (ip, bits) = range(text, bits);
+        maps.sources.push((list, ip, bits));
+    }
     maps.keep_clients(&[at("10.96.0.6", 80), at("10.96.0.7", 80)], PROTOCOL_TCP, 10_800);
     maps
 }

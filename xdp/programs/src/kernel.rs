@@ -5,16 +5,17 @@ use aya_ebpf::bindings::{
     bpf_fib_lookup__bindgen_ty_1, bpf_fib_lookup__bindgen_ty_2, bpf_fib_lookup__bindgen_ty_3,
     bpf_fib_lookup__bindgen_ty_4, bpf_fib_lookup__bindgen_ty_5,
 };
+use aya_ebpf::btf_maps::lpm_trie::Key;
 use aya_ebpf::helpers::{bpf_fib_lookup, bpf_get_prandom_u32, bpf_ktime_get_coarse_ns};
 use eastwest_abi::{
     Addr4, Addr6, Affinity, AffinityKey, Backend, Config, Conntrack, ConntrackKey, EndpointKey4,
-    EndpointKey6, Frontend, FrontendKey4, FrontendKey6,
+    EndpointKey6, Frontend, FrontendKey4, FrontendKey6, Source,
 };
 use eastwest_packet::{Address, Hop, Insert, Maps, RouteQuery, Work};
 
 use crate::maps::{
     AFFINITY4, AFFINITY6, BACKENDS, CONFIG, CONNTRACK4, CONNTRACK6, COUNTERS, ENDPOINTS4, ENDPOINTS6,
-    FRONTENDS4, FRONTENDS6, SLOTS, WORK4, WORK6,
+    FRONTENDS4, FRONTENDS6, SLOTS, SOURCES4, SOURCES6, WORK4, WORK6,
 };
 
 /// XDP puts this before a packet that the tc program behind it shall finish.
@@ -47,8 +48,14 @@ impl Memory for Addr6 {
     }
 }
 
+/// What a client is looked up by.
+#[inline(always)]
+pub fn source<A>(list: u32, addr: A) -> Key<Source<A>> {
+    Key::new(size_of::<Source<A>>() as u32 * 8, Source { list, addr })
+}
+
 macro_rules! family {
-    ($address:ty, $frontend_key:ty, $endpoint_key:ty, $frontends:ident, $endpoints:ident, $conntrack:ident, $affinity:ident) => {
+    ($address:ty, $frontend_key:ty, $endpoint_key:ty, $frontends:ident, $endpoints:ident, $conntrack:ident, $affinity:ident, $sources:ident) => {
         impl Maps<$address> for Kernel {
             #[inline(always)]
             fn config(&self) -> Option<&Config> {
@@ -74,6 +81,11 @@ macro_rules! family {
             #[inline(always)]
             fn backend(&self, id: u32) -> Option<Backend> {
                 BACKENDS.get(id).copied()
+            }
+
+            #[inline(always)]
+            fn is_source(&self, list: u32, addr: $address) -> bool {
+                $sources.get(&source(list, addr)).is_some()
             }
 
             #[inline(always)]
@@ -145,8 +157,8 @@ macro_rules! family {
     };
 }
 
-family!(Addr4, FrontendKey4, EndpointKey4, FRONTENDS4, ENDPOINTS4, CONNTRACK4, AFFINITY4);
-family!(Addr6, FrontendKey6, EndpointKey6, FRONTENDS6, ENDPOINTS6, CONNTRACK6, AFFINITY6);
+family!(Addr4, FrontendKey4, EndpointKey4, FRONTENDS4, ENDPOINTS4, CONNTRACK4, AFFINITY4, SOURCES4);
+family!(Addr6, FrontendKey6, EndpointKey6, FRONTENDS6, ENDPOINTS6, CONNTRACK6, AFFINITY6, SOURCES6);
 
 /// Addresses as `bpf_fib_lookup` wants them.
 pub trait FibAddress: Address {

@@ -1,12 +1,12 @@
 //! The maps. Sizes here are defaults: user space sets `max_entries` before it loads the object.
 
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
-use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray};
+use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray};
 use aya_ebpf::macros::btf_map;
 use eastwest_abi::{
     Addr4, Addr6, Affinity, AffinityKey4, AffinityKey6, Backend, Config, Conntrack4, Conntrack6,
     ConntrackKey4, ConntrackKey6, EndpointKey4, EndpointKey6, Frontend, FrontendKey4, FrontendKey6, Socket,
-    SocketKey, counter,
+    SocketKey, Source4, Source6, counter,
 };
 use eastwest_packet::Work;
 
@@ -34,6 +34,10 @@ pub static SOCKETS: LruHashMap<SocketKey, Socket, 65536> = LruHashMap::new();
 pub static AFFINITY4: LruHashMap<AffinityKey4, Affinity, 65536> = LruHashMap::new();
 #[btf_map]
 pub static AFFINITY6: LruHashMap<AffinityKey6, Affinity, 65536> = LruHashMap::new();
+#[btf_map]
+pub static SOURCES4: LpmTrie<Source4, u32, 65536> = LpmTrie::new();
+#[btf_map]
+pub static SOURCES6: LpmTrie<Source6, u32, 65536> = LpmTrie::new();
 #[btf_map]
 pub static COUNTERS: PerCpuArray<u64, { counter::COUNT as usize }> = PerCpuArray::new();
 

@@ -14,12 +14,15 @@ use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
 use eastwest_abi::{
     Addr4, Addr6, Affinity, AffinityKey, Backend, Frontend, FrontendKey4, FrontendKey6, Socket, SocketKey,
-    backend_flags, counter, direction, frontend_flags,
+    backend_flags, config_flags, counter, direction, frontend_flags,
 };
+use eastwest_packet::{Address, Owner, holds};
 
-use eastwest_packet::holds;
-
-use crate::maps::{AFFINITY4, AFFINITY6, BACKENDS, CONFIG, COUNTERS, FRONTENDS4, FRONTENDS6, SLOTS, SOCKETS};
+use crate::kernel::source;
+use crate::maps::{
+    AFFINITY4, AFFINITY6, BACKENDS, CONFIG, COUNTERS, FRONTENDS4, FRONTENDS6, SLOTS, SOCKETS, SOURCES4,
+    SOURCES6,
+};
 
 /// `eastwest_abi::globals::SET_RETVAL`: at 0 the verifier takes out the call of a helper that older kernels do not know.
 #[unsafe(no_mangle)]
@@ -239,8 +242,13 @@ fn forward(ctx: &SockAddrContext, vip: Peer) -> Verdict {
     let udp = protocol == UDP;
     let protocol = protocol as u8;
     let Some(frontend) = frontend(vip, vip.port, protocol) else {
-        if self::frontend(vip, 0, 0).is_some() {
-            return refuse(counter::NO_PORT);
+        match owner(vip) {
+            Owner::Service => return refuse(counter::NO_PORT),
+            Owner::Nobody => {
+                count(counter::UNALLOCATED);
+                return Verdict::Reject;
+            }
+            Owner::Other => {}
         }
         if udp && !is_connected_to(ctx, vip) {
             // It talks to a backend directly from now on: answers show that address.
@@ -251,10 +259,14 @@ fn forward(ctx: &SockAddrContext, vip: Peer) -> Verdict {
         }
         return Verdict::Keep;
     };
-    let (count_of_slots, slots, service) = (frontend.count, frontend.slots, frontend.service);
-    let affinity = frontend.affinity;
+    let (count_of_slots, slots) = (frontend.inside.count, frontend.inside.slots);
+    let (service, affinity, flags) = (frontend.service, frontend.affinity, frontend.flags);
+    if flags & frontend_flags::SOURCES != 0 && !node_is_source(vip.v4, service) {
+        count(counter::SOURCE_RANGES);
+        return Verdict::Reject;
+    }
     if count_of_slots == 0 {
-        if frontend.flags & frontend_flags::DROP != 0 {
+        if flags & frontend_flags::DROP_INSIDE != 0 {
             count(counter::LOCAL_POLICY);
             return Verdict::Reject;
         }
@@ -308,6 +320,32 @@ fn forward(ctx: &SockAddrContext, vip: Peer) -> Verdict {
     }
     count(counter::SOCKET);
     Verdict::To(peer)
+}
+
+/// Whose an address is that no Service has with this port. As in `eastwest_packet`.
+#[inline(always)]
+fn owner(vip: Peer) -> Owner {
+    let Some(config) = CONFIG.get(0) else { return Owner::Other };
+    let known = config.flags & config_flags::SERVICE_RANGES != 0;
+    let may = if vip.v4 { Addr4(vip.addr[0]).is_virtual(config) } else { Addr6(vip.addr).is_virtual(config) };
+    if known && !may {
+        return Owner::Other;
+    }
+    match frontend(vip, 0, 0) {
+        Some(entry) if entry.flags & frontend_flags::ADDRESS != 0 => Owner::Service,
+        None if known => Owner::Nobody,
+        _ => Owner::Other,
+    }
+}
+
+/// Whether the node is a client that may ask.
+#[inline(never)]
+fn node_is_source(v4: bool, list: u32) -> bool {
+    let Some(config) = CONFIG.get(0) else { return false };
+    if v4 {
+        return SOURCES4.get(&source(list, Addr4(u32::from_ne_bytes(config.node4)))).is_some();
+    }
+    SOURCES6.get(&source(list, Addr6(words(&config.node6)))).is_some()
 }
 
 /// The node's processes are one client, by the node's address.

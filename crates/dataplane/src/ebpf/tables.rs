@@ -7,12 +7,14 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::{AtomicU32, Ordering, fence};
 
 use aya::Pod;
+use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{HashMap, Map, MapData, MapError};
 use eastwest_abi as abi;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use memmap2::{MmapOptions, MmapRaw};
 
 use crate::Error;
-use crate::plan::{ENDPOINTS, FRONTENDS, Held, Limits, Tables, Tuple};
+use crate::plan::{ENDPOINTS, FRONTENDS, Held, Limits, SOURCES, Tables, Tuple};
 
 /// A value of a map as aya takes it.
 #[derive(Clone, Copy)]
@@ -31,6 +33,10 @@ unsafe impl Pod for Wire<abi::EndpointKey4> {}
 unsafe impl Pod for Wire<abi::EndpointKey6> {}
 // SAFETY: as above.
 unsafe impl Pod for Wire<abi::Config> {}
+// SAFETY: as above.
+unsafe impl Pod for Wire<abi::Source4> {}
+// SAFETY: as above.
+unsafe impl Pod for Wire<abi::Source6> {}
 
 /// A memory-mapped array map. The kernel spaces its elements by the value size rounded up to 8 (kernel/bpf/arraymap.c).
 struct Mapped {
@@ -62,6 +68,8 @@ pub struct KernelTables {
     frontends6: HashMap<MapData, Wire<abi::FrontendKey6>, Wire<abi::Frontend>>,
     endpoints4: HashMap<MapData, Wire<abi::EndpointKey4>, u32>,
     endpoints6: HashMap<MapData, Wire<abi::EndpointKey6>, u32>,
+    sources4: LpmTrie<MapData, Wire<abi::Source4>, u32>,
+    sources6: LpmTrie<MapData, Wire<abi::Source6>, u32>,
     backends: Mapped,
     slots: Mapped,
     limits: Limits,
@@ -82,6 +90,33 @@ fn hash<K: Pod, V: Pod>(name: &'static str, map: Map) -> Result<(HashMap<MapData
     let Map::HashMap(data) = &map else { return Err(Error::Missing(name)) };
     let entries = data.info().map_err(|error| failed(name, "read info", error))?.max_entries();
     Ok((HashMap::try_from(map).map_err(|error| failed(name, "open", error))?, entries))
+}
+
+/// A trie and how many entries it can hold.
+fn trie<K: Pod>(name: &'static str, map: Map) -> Result<(LpmTrie<MapData, K, u32>, u32), Error> {
+    let Map::LpmTrie(data) = &map else { return Err(Error::Missing(name)) };
+    let entries = data.info().map_err(|error| failed(name, "read info", error))?.max_entries();
+    Ok((LpmTrie::try_from(map).map_err(|error| failed(name, "open", error))?, entries))
+}
+
+/// Bits of `abi::Source::list`, which a prefix counts too.
+const LIST_BITS: u32 = 32;
+
+fn source4(list: u32, range: Ipv4Net) -> Key<Wire<abi::Source4>> {
+    let addr = abi::Addr4(u32::from_ne_bytes(range.network().octets()));
+    Key::new(LIST_BITS + u32::from(range.prefix_len()), Wire(abi::Source { list, addr }))
+}
+
+fn source6(list: u32, range: Ipv6Net) -> Key<Wire<abi::Source6>> {
+    let octets = range.network().octets();
+    let word = |at: usize| u32::from_ne_bytes([octets[at], octets[at + 1], octets[at + 2], octets[at + 3]]);
+    let addr = abi::Addr6([word(0), word(4), word(8), word(12)]);
+    Key::new(LIST_BITS + u32::from(range.prefix_len()), Wire(abi::Source { list, addr }))
+}
+
+/// The range that a key stands for; `None`: not one that we write.
+fn range(prefix: u32, addr: IpAddr) -> Option<IpNet> {
+    IpNet::new(addr, u8::try_from(prefix.checked_sub(LIST_BITS)?).ok()?).ok()
 }
 
 fn key4(key: Tuple, addr: [u8; 4]) -> Wire<abi::FrontendKey4> {
@@ -131,6 +166,8 @@ impl KernelTables {
         let (frontends6, b) = hash(FRONTENDS[1], take(FRONTENDS[1])?)?;
         let (endpoints4, c) = hash(ENDPOINTS[0], take(ENDPOINTS[0])?)?;
         let (endpoints6, d) = hash(ENDPOINTS[1], take(ENDPOINTS[1])?)?;
+        let (sources4, e) = trie(SOURCES[0], take(SOURCES[0])?)?;
+        let (sources6, f) = trie(SOURCES[1], take(SOURCES[1])?)?;
         let mut array = |name, value_size| match take(name)? {
             Map::Array(data) => Mapped::new(name, &data, value_size),
             _ => Err(Error::Missing(name)),
@@ -142,8 +179,19 @@ impl KernelTables {
             endpoints: c.min(d),
             backends: backends.entries,
             slots: slots.entries,
+            sources: e.min(f),
         };
-        Ok(Self { frontends4, frontends6, endpoints4, endpoints6, backends, slots, limits })
+        Ok(Self {
+            frontends4,
+            frontends6,
+            endpoints4,
+            endpoints6,
+            sources4,
+            sources6,
+            backends,
+            slots,
+            limits,
+        })
     }
 
     /// Sizes of the maps as they are, whatever was asked for.
@@ -184,10 +232,24 @@ impl KernelTables {
             let (Wire(key), value) = entry.map_err(|error| failed(ENDPOINTS[1], "read", error))?;
             held.endpoints.push((tuple(key.addr, key.port, key.protocol), value));
         }
+        for entry in self.sources4.iter() {
+            let (key, _) = entry.map_err(|error| failed(SOURCES[0], "read", error))?;
+            let Wire(abi::Source { list, addr }) = key.data();
+            held.sources
+                .extend(range(key.prefix_len(), addr.0.to_ne_bytes().into()).map(|range| (list, range)));
+        }
+        for entry in self.sources6.iter() {
+            let (key, _) = entry.map_err(|error| failed(SOURCES[1], "read", error))?;
+            let Wire(abi::Source { list, addr }) = key.data();
+            let [a, b, c, d] = addr.0.map(u32::to_ne_bytes);
+            let octets: [u8; 16] = std::array::from_fn(|i| [a, b, c, d][i / 4][i % 4]);
+            held.sources.extend(range(key.prefix_len(), octets.into()).map(|range| (list, range)));
+        }
         let slots = held
             .frontends
             .iter()
-            .map(|(_, value)| value.slots.saturating_add(value.count))
+            .flat_map(|(_, value)| [value.inside, value.outside])
+            .map(|extent| extent.slots.saturating_add(extent.count))
             .max()
             .unwrap_or(0)
             .min(self.slots.entries);
@@ -266,6 +328,29 @@ impl Tables for KernelTables {
         match key.addr {
             IpAddr::V4(addr) => remove(ENDPOINTS[0], &mut self.endpoints4, endpoint4(key, addr.octets())),
             IpAddr::V6(addr) => remove(ENDPOINTS[1], &mut self.endpoints6, endpoint6(key, addr.octets())),
+        }
+    }
+
+    fn put_source(&mut self, list: u32, range: IpNet) -> Result<(), Error> {
+        match range {
+            IpNet::V4(range) => {
+                self.sources4.insert(&source4(list, range), 1, 0).map_err(|e| (SOURCES[0], e))
+            }
+            IpNet::V6(range) => {
+                self.sources6.insert(&source6(list, range), 1, 0).map_err(|e| (SOURCES[1], e))
+            }
+        }
+        .map_err(|(name, error)| failed(name, "update", error))
+    }
+
+    fn remove_source(&mut self, list: u32, range: IpNet) -> Result<(), Error> {
+        let removed = match range {
+            IpNet::V4(range) => self.sources4.remove(&source4(list, range)).map_err(|e| (SOURCES[0], e)),
+            IpNet::V6(range) => self.sources6.remove(&source6(list, range)).map_err(|e| (SOURCES[1], e)),
+        };
+        match removed.map_err(|(name, error)| failed(name, "delete", error)) {
+            Err(Error::Map { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
         }
     }
 }

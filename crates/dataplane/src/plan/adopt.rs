@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use eastwest_abi as abi;
+use ipnet::IpNet;
 
 use super::{Backend, BackendKey, Endpoint, Installed, Limits, Plan, Rules, Shared, Tables, Tuple, family};
-use crate::Error;
-use crate::extent::Extents;
+use crate::extent::{Extent, Extents};
 use crate::ids::Ids;
+use crate::{Applied, Error};
 
 /// What the tables hold, as read.
 #[derive(Debug, Default)]
@@ -20,6 +21,8 @@ pub struct Held {
     pub backends: Vec<abi::Backend>,
     /// By slot; may end after the last one in use.
     pub slots: Vec<u32>,
+    /// Lists with their ranges.
+    pub sources: Vec<(u32, IpNet)>,
 }
 
 impl Plan {
@@ -39,22 +42,25 @@ impl Plan {
                 continue;
             }
             highest = highest.max(value.service);
-            let whole = plan.adopt_extent(tuple, &value, &held.backends, &held.slots);
+            let whole = plan.adopt_extents(tuple, &value, &held.backends, &held.slots);
             // Service 0 is nobody's: such a frontend is rewritten by whoever claims it.
-            let value = if whole { value } else { abi::Frontend { service: 0, slots: 0, count: 0, ..value } };
+            let value = if whole { value } else { abi::Frontend::default() };
             plan.frontend_count[family(tuple.addr)] += 1;
-            plan.addresses.entry(tuple.addr).or_default().refs += 1;
-            plan.frontends.insert(tuple, Installed { owner: None, value });
+            plan.frontends.insert(tuple, Installed { owner: None, value, virtual_ip: false });
         }
         plan.next_port_id = highest.wrapping_add(1).max(1);
         plan.adopt_addresses(tables, address_entries)?;
         plan.adopt_backends(tables, &held.backends);
         plan.adopt_endpoints(tables, held.endpoints)?;
+        for (list, range) in held.sources {
+            plan.source_count[family(range.addr())] += 1;
+            plan.sources.entry(list).or_default().insert(range);
+        }
         Ok(plan)
     }
 
-    /// Takes up the extent of one frontend with its backends; false when it does not hold together.
-    fn adopt_extent(
+    /// Takes up the extents of one frontend with their backends; false when they do not hold together.
+    fn adopt_extents(
         &mut self,
         tuple: Tuple,
         value: &abi::Frontend,
@@ -64,16 +70,56 @@ impl Plan {
         if value.service == 0 {
             return false;
         }
-        let Some(extent) = Self::extent_of(value) else { return true };
+        let mut adopted = Vec::new();
+        for extent in Self::extents_of(value) {
+            if !self.adopt_extent(tuple, value.service, extent, backends, slots) {
+                self.forget_extents(&adopted);
+                return false;
+            }
+            adopted.push(extent);
+        }
+        true
+    }
+
+    /// Takes back what `adopt_extent` did, for a frontend whose other extent is not whole.
+    fn forget_extents(&mut self, adopted: &[Extent]) {
+        for extent in adopted {
+            let Some(shared) = self.extents.get_mut(&extent.offset) else { continue };
+            shared.refs -= 1;
+            if shared.refs > 0 {
+                continue;
+            }
+            let ids = self.extents.remove(&extent.offset).map(|shared| shared.ids).unwrap_or_default();
+            for id in ids {
+                let Some(backend) = self.backends[id as usize].as_mut() else { continue };
+                backend.refs -= 1;
+                if backend.refs == 0 {
+                    let key = backend.key;
+                    self.backends[id as usize] = None;
+                    self.backend_ids.remove(&key);
+                }
+            }
+            self.slots.give_back(*extent);
+        }
+    }
+
+    fn adopt_extent(
+        &mut self,
+        tuple: Tuple,
+        service: u32,
+        extent: Extent,
+        backends: &[abi::Backend],
+        slots: &[u32],
+    ) -> bool {
         if let Some(shared) = self.extents.get_mut(&extent.offset) {
-            let same = shared.service == value.service && shared.ids.len() == extent.len as usize;
+            let same = shared.service == service && shared.ids.len() == extent.len as usize;
             shared.refs += u32::from(same);
             return same;
         }
         let Some(end) = extent.offset.checked_add(extent.len) else { return false };
         let Some(ids) = slots.get(extent.offset as usize..end as usize) else { return false };
         let found: Option<Vec<Backend>> =
-            ids.iter().map(|id| adopt_backend(*id, tuple, value.service, backends)).collect();
+            ids.iter().map(|id| adopt_backend(*id, tuple, service, backends)).collect();
         let Some(found) = found else { return false };
         let clash = ids.iter().zip(&found).any(|(id, backend)| {
             self.backend(*id).is_some_and(|other| other.key != backend.key)
@@ -87,35 +133,39 @@ impl Plan {
             self.set_backend(*id, Some(Backend { refs: refs + 1, ..backend }));
             self.backend_ids.insert(backend.key, *id);
         }
-        self.extents.insert(extent.offset, Shared { service: value.service, ids: ids.into(), refs: 1 });
+        self.extents.insert(extent.offset, Shared { service, ids: ids.into(), refs: 1 });
         true
     }
 
+    /// Takes up entries for addresses, with the frontends for which they stand; and has the node's own left alone. Entries
+    /// that nothing stands for yet stay, as frontends do.
     fn adopt_addresses<T: Tables>(
         &mut self,
         tables: &mut T,
         entries: Vec<(Tuple, abi::Frontend)>,
     ) -> Result<(), Error> {
-        for (tuple, _) in entries {
-            let in_ranges = self.in_ranges(tuple.addr);
-            match self.addresses.get_mut(&tuple.addr) {
-                Some(address) if in_ranges => {
-                    address.written = true;
-                    self.frontend_count[family(tuple.addr)] += 1;
-                }
-                _ => tables.remove_frontend(tuple)?,
+        let skip: Vec<IpAddr> = self.rules.skip.iter().copied().collect();
+        for addr in &skip {
+            self.addresses.entry(*addr).or_default().left_alone += 1;
+        }
+        for (tuple, value) in entries {
+            if !matches!(value.flags, abi::frontend_flags::ADDRESS | abi::frontend_flags::NODE) {
+                tables.remove_frontend(tuple)?;
+                continue;
+            }
+            self.addresses.entry(tuple.addr).or_default().written = value.flags;
+            self.frontend_count[family(tuple.addr)] += 1;
+        }
+        for (tuple, installed) in &mut self.frontends {
+            if let Some(address) = self.addresses.get_mut(&tuple.addr)
+                && address.written == abi::frontend_flags::ADDRESS
+            {
+                address.refs += 1;
+                installed.virtual_ip = true;
             }
         }
-        let missing: Vec<IpAddr> =
-            self.addresses.iter().filter(|(_, address)| !address.written).map(|(addr, _)| *addr).collect();
-        for addr in missing {
-            if self.in_ranges(addr) && self.frontend_count[family(addr)] < self.limits.frontends {
-                tables.put_frontend(Tuple::address(addr), &super::service::ADDRESS)?;
-                self.frontend_count[family(addr)] += 1;
-                if let Some(address) = self.addresses.get_mut(&addr) {
-                    address.written = true;
-                }
-            }
+        for addr in skip {
+            self.settle_address(tables, addr, &mut Applied::default())?;
         }
         Ok(())
     }

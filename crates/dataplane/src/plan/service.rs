@@ -1,22 +1,30 @@
 //! Programming one Service: stage what it needs without a write, then write in the order that keeps every read whole.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::net::IpAddr;
 use std::time::Duration;
 
-use eastwest_abi as abi;
-use eastwest_compile::{Frontend, ServiceKey};
+use eastwest_abi::{self as abi, frontend_flags};
+use eastwest_compile::{self as compile, Frontend, FrontendKind, ServiceKey, Targets, slots};
+use ipnet::IpNet;
 
 use super::{
-    Backend, BackendKey, ENDPOINTS, FRONTENDS, Installed, Plan, Service, Shared, Tables, Tuple, family,
+    Backend, BackendKey, ENDPOINTS, FRONTENDS, Installed, Plan, SOURCES, Service, Shared, Tables, Tuple,
+    Wanted, family,
 };
 use crate::extent::Extent;
 use crate::{Applied, Error};
 
+/// Slots as indices of backends.
+type Table = fn(&[compile::Backend]) -> Vec<u32>;
+
 /// What a change needs that is not there yet.
 #[derive(Default)]
 struct Stage {
-    /// Values for frontends, in order.
-    frontends: Vec<(Tuple, abi::Frontend)>,
+    /// Values for frontends, in order, and whether their addresses are the Service's own.
+    frontends: Vec<(Tuple, abi::Frontend, bool)>,
+    /// By Service port id.
+    sources: BTreeMap<u32, BTreeSet<IpNet>>,
     new_backends: Vec<u32>,
     new_extents: Vec<Extent>,
     new_endpoints: Vec<Tuple>,
@@ -25,19 +33,18 @@ struct Stage {
 }
 
 impl Plan {
-    /// Programs `wanted` for `key`; when `complete`, everything else it owns goes.
+    /// Programs `wanted` for `key`.
     pub(super) fn program<T: Tables>(
         &mut self,
         tables: &mut T,
         now: Duration,
         key: &ServiceKey,
-        wanted: &[Frontend],
-        complete: bool,
+        wanted: &Wanted<'_>,
     ) -> Result<Applied, Error> {
         let mut applied = Applied::default();
         let mut service = self.services.remove(key).unwrap_or_default();
-        let result = self.program_service(tables, now, key, &mut service, wanted, complete, &mut applied);
-        if !service.frontends.is_empty() || !service.waiting.is_empty() {
+        let result = self.program_service(tables, now, key, &mut service, wanted, &mut applied);
+        if !service.is_empty() {
             self.services.insert(key.clone(), service);
         } else {
             for id in service.ports.values() {
@@ -59,14 +66,14 @@ impl Plan {
         now: Duration,
         key: &ServiceKey,
         service: &mut Service,
-        wanted: &[Frontend],
-        complete: bool,
+        wanted: &Wanted<'_>,
         applied: &mut Applied,
     ) -> Result<Vec<Tuple>, Error> {
-        let mut names = HashSet::with_capacity(wanted.len());
-        let mut mine = Vec::with_capacity(wanted.len());
+        let complete = wanted.complete;
+        let mut names = HashSet::with_capacity(wanted.frontends.len());
+        let mut mine = Vec::with_capacity(wanted.frontends.len());
         let mut blocked = Vec::new();
-        for frontend in wanted {
+        for frontend in wanted.frontends {
             let tuple = Tuple::of(frontend);
             if self.rules.skip.contains(&tuple.addr) || !names.insert(tuple) {
                 continue;
@@ -87,6 +94,7 @@ impl Plan {
 
         if complete {
             self.settle_waiting(key, service, blocked, applied);
+            outcome = outcome.and(self.leave_alone(tables, service, &wanted.left_alone, applied));
         }
         let mut handed_over = Vec::new();
         if complete && outcome.is_ok() {
@@ -108,15 +116,22 @@ impl Plan {
                     Err(error) => outcome = Err(error),
                 }
             }
+            for (list, ranges) in &stage.sources {
+                outcome = outcome.and(self.keep_sources(tables, *list, ranges, applied));
+            }
             let ports: HashSet<_> =
                 mine.iter().map(|(tuple, frontend)| (tuple.protocol, frontend.port_name.clone())).collect();
-            service.ports.retain(|port, id| {
-                let keep = ports.contains(port);
-                if !keep {
-                    self.port_ids.remove(id);
-                }
-                keep
-            });
+            let gone: Vec<(super::Port, u32)> = service
+                .ports
+                .iter()
+                .filter(|(port, _)| !ports.contains(port))
+                .map(|(port, id)| (port.clone(), *id))
+                .collect();
+            for (port, id) in gone {
+                outcome = outcome.and(self.keep_sources(tables, id, &BTreeSet::new(), applied));
+                service.ports.remove(&port);
+                self.port_ids.remove(&id);
+            }
         }
         let released = self.release(tables, now, dead, applied);
         outcome.and(released).map(|()| handed_over)
@@ -138,16 +153,17 @@ impl Plan {
         let theirs = mine.iter().map(|(tuple, _)| tuple).filter(|tuple| !service.frontends.contains(tuple));
         for installed in service.frontends.iter().chain(theirs).filter_map(|tuple| self.frontends.get(tuple))
         {
-            if let Some(extent) = Self::extent_of(&installed.value)
-                && !candidates.contains(&extent)
-            {
-                candidates.push(extent);
+            for extent in Self::extents_of(&installed.value) {
+                if !candidates.contains(&extent) {
+                    candidates.push(extent);
+                }
             }
         }
-        for (tuple, _) in mine.iter().filter(|(tuple, _)| !self.frontends.contains_key(tuple)) {
-            needed[family(tuple.addr)] += 1;
-            if self.in_ranges(tuple.addr)
-                && !self.addresses.get(&tuple.addr).is_some_and(|address| address.written)
+        for (tuple, frontend) in mine {
+            needed[family(tuple.addr)] += u32::from(!self.frontends.contains_key(tuple));
+            if frontend.kind == FrontendKind::ClusterIp
+                && self.in_ranges(tuple.addr)
+                && self.addresses.get(&tuple.addr).is_none_or(|address| address.written == 0)
                 && new_addresses.insert(tuple.addr)
             {
                 needed[family(tuple.addr)] += 1;
@@ -160,51 +176,97 @@ impl Plan {
         }
         for (tuple, frontend) in mine {
             let id = self.port_id(stage, service, *tuple, frontend);
-            let ids = self.stage_backends(stage, now, id, *tuple, frontend, applied)?;
-            let extent = if ids.is_empty() {
-                Extent { offset: 0, len: 0 }
+            let held = self.frontends.get(tuple).map(|installed| installed.value);
+            let held = |side: fn(&abi::Frontend) -> abi::Extent| {
+                held.as_ref().map(side).filter(|extent| extent.count > 0)
+            };
+            let mut flags = 0;
+            let weighted = |targets| (targets, slots::weighted as Table);
+            let ids = self.stage_targets(stage, now, id, *tuple, weighted(&frontend.inside), applied)?;
+            let inside =
+                self.stage_extent(stage, now, id, ids, held(|value| value.inside), &mut candidates)?;
+            let outside = if is_for_all_nodes(frontend) {
+                flags |= frontend_flags::MAGLEV;
+                Some((&frontend.outside, slots::maglev as Table))
             } else {
-                // Its own first, so that what is as wanted is not written again.
-                let own = self.frontends.get(tuple).and_then(|installed| Self::extent_of(&installed.value));
-                let same = own.into_iter().chain(candidates.iter().copied()).find(|extent| {
-                    self.extents
-                        .get(&extent.offset)
-                        .is_some_and(|shared| shared.service == id && *shared.ids == *ids)
-                });
-                match same {
-                    Some(extent) => extent,
-                    None => {
-                        let extent = u32::try_from(ids.len())
-                            .ok()
-                            .and_then(|len| self.slots.allocate(len, now))
-                            .ok_or_else(|| Error::full(abi::maps::SLOTS, self.limits.slots))?;
-                        stage.new_extents.push(extent);
-                        candidates.push(extent);
-                        for id in &ids {
-                            if let Some(backend) = self.backends[*id as usize].as_mut() {
-                                backend.refs += 1;
-                            }
-                        }
-                        self.extents.insert(
-                            extent.offset,
-                            Shared { service: id, ids: ids.into_boxed_slice(), refs: 0 },
-                        );
-                        extent
-                    }
+                (frontend.outside != frontend.inside).then(|| weighted(&frontend.outside))
+            };
+            let outside = match outside {
+                Some(outside) => {
+                    let ids = self.stage_targets(stage, now, id, *tuple, outside, applied)?;
+                    self.stage_extent(stage, now, id, ids, held(|value| value.outside), &mut candidates)?
                 }
+                None => inside,
             };
-            let value = abi::Frontend {
-                service: id,
-                // Beside backends, programs would drop all the same.
-                flags: if frontend.inside.drop && extent.len == 0 { abi::frontend_flags::DROP } else { 0 },
-                slots: extent.offset,
-                count: extent.len,
-                affinity: frontend.affinity_seconds,
-                pad: 0,
-            };
-            stage.frontends.push((*tuple, value));
+            // Beside backends, programs would drop all the same.
+            if frontend.inside.drop && inside.count == 0 {
+                flags |= frontend_flags::DROP_INSIDE;
+            }
+            if frontend.outside.drop && outside.count == 0 {
+                flags |= frontend_flags::DROP_OUTSIDE;
+            }
+            if inside != outside || frontend.inside.drop != frontend.outside.drop {
+                flags |= frontend_flags::SPLIT;
+            }
+            let sources = stage.sources.entry(id).or_default();
+            if !frontend.source_ranges.is_empty() {
+                flags |= frontend_flags::SOURCES;
+                sources.extend(frontend.source_ranges.iter().map(IpNet::trunc));
+            }
+            let affinity = frontend.affinity_seconds;
+            let value = abi::Frontend { service: id, flags, affinity, pad: 0, inside, outside };
+            stage.frontends.push((*tuple, value, frontend.kind == FrontendKind::ClusterIp));
+        }
+        let mut needed = [0u32; 2];
+        for (list, ranges) in &stage.sources {
+            let held = self.sources.get(list);
+            for range in ranges.iter().filter(|range| !held.is_some_and(|held| held.contains(range))) {
+                needed[family(range.addr())] += 1;
+            }
+        }
+        for family in 0..2 {
+            if needed[family] > self.limits.sources.saturating_sub(self.source_count[family]) {
+                return Err(Error::full(SOURCES[family], self.limits.sources));
+            }
         }
         Ok(())
+    }
+
+    /// The extent that holds these ids: one that there is, its own first, so that what is as wanted is not written again.
+    fn stage_extent(
+        &mut self,
+        stage: &mut Stage,
+        now: Duration,
+        service: u32,
+        ids: Vec<u32>,
+        held: Option<abi::Extent>,
+        candidates: &mut Vec<Extent>,
+    ) -> Result<abi::Extent, Error> {
+        if ids.is_empty() {
+            return Ok(abi::Extent::default());
+        }
+        let own = held.and_then(super::extent);
+        let same = own.into_iter().chain(candidates.iter().copied()).find(|extent| {
+            self.extents
+                .get(&extent.offset)
+                .is_some_and(|shared| shared.service == service && *shared.ids == *ids)
+        });
+        if let Some(Extent { offset, len }) = same {
+            return Ok(abi::Extent { slots: offset, count: len });
+        }
+        let extent = u32::try_from(ids.len())
+            .ok()
+            .and_then(|len| self.slots.allocate(len, now))
+            .ok_or_else(|| Error::full(abi::maps::SLOTS, self.limits.slots))?;
+        stage.new_extents.push(extent);
+        candidates.push(extent);
+        for id in &ids {
+            if let Some(backend) = self.backends[*id as usize].as_mut() {
+                backend.refs += 1;
+            }
+        }
+        self.extents.insert(extent.offset, Shared { service, ids: ids.into_boxed_slice(), refs: 0 });
+        Ok(abi::Extent { slots: extent.offset, count: extent.len })
     }
 
     /// The id of a Service port: the one it has, else the one that its frontend had in an adopted map, else a new one.
@@ -236,57 +298,69 @@ impl Plan {
         id
     }
 
-    fn stage_backends(
+    /// The backends of `targets`, as the table places them.
+    fn stage_targets(
         &mut self,
         stage: &mut Stage,
         now: Duration,
         service: u32,
         tuple: Tuple,
-        frontend: &Frontend,
+        (targets, table): (&Targets, Table),
         applied: &mut Applied,
     ) -> Result<Vec<u32>, Error> {
-        let mut ids = Vec::with_capacity(frontend.inside.backends.len());
-        for wanted in frontend.inside.backends.iter() {
-            if wanted.addr.is_ipv4() != tuple.addr.is_ipv4() {
-                applied
-                    .problems
-                    .push(format!("{tuple}: backend {} is of another address family", wanted.addr));
-                continue;
-            }
-            let flags = abi::backend_flags::LIVE
-                | abi::backend_flags::USABLE
-                | if wanted.local { abi::backend_flags::LOCAL } else { 0 };
-            let key = BackendKey { service, addr: wanted.addr, port: wanted.port };
-            if let Some(&id) = self.backend_ids.get(&key) {
-                if self.backend(id).is_some_and(|backend| backend.flags != flags) {
-                    stage.changed_flags.insert(id, flags);
-                }
-                ids.push(id);
-                continue;
-            }
-            let (id, generation) = self
-                .ids
-                .allocate(now)
-                .ok_or_else(|| Error::full(abi::maps::BACKENDS, self.ids.capacity()))?;
-            let backend = Backend { key, protocol: tuple.protocol, flags, generation, refs: 0 };
-            self.set_backend(id, Some(backend));
-            self.backend_ids.insert(key, id);
-            stage.new_backends.push(id);
-            let endpoint = backend.tuple();
-            let entry = self.endpoints.entry(endpoint).or_default();
-            let fresh = entry.ids.is_empty();
-            entry.ids.push(id);
-            if fresh {
-                let family = family(endpoint.addr);
-                self.endpoint_count[family] += 1;
-                stage.new_endpoints.push(endpoint);
-                if self.endpoint_count[family] > self.limits.endpoints {
-                    return Err(Error::full(ENDPOINTS[family], self.limits.endpoints));
-                }
-            }
-            ids.push(id);
+        let (fit, misfit): (Vec<compile::Backend>, Vec<_>) =
+            targets.backends.iter().partition(|backend| backend.addr.is_ipv4() == tuple.addr.is_ipv4());
+        for backend in misfit {
+            applied.problems.push(format!("{tuple}: backend {} is of another address family", backend.addr));
         }
-        Ok(ids)
+        let ids = fit
+            .iter()
+            .map(|wanted| match wanted.weight {
+                0 => Ok(0),
+                _ => self.stage_backend(stage, now, service, tuple, wanted),
+            })
+            .collect::<Result<Vec<u32>, Error>>()?;
+        Ok(table(&fit).into_iter().filter_map(|index| ids.get(index as usize).copied()).collect())
+    }
+
+    /// The id of a backend: the one it has, or a new one.
+    fn stage_backend(
+        &mut self,
+        stage: &mut Stage,
+        now: Duration,
+        service: u32,
+        tuple: Tuple,
+        wanted: &compile::Backend,
+    ) -> Result<u32, Error> {
+        let flags = abi::backend_flags::LIVE
+            | abi::backend_flags::USABLE
+            | if wanted.local { abi::backend_flags::LOCAL } else { 0 };
+        let key = BackendKey { service, addr: wanted.addr, port: wanted.port };
+        if let Some(&id) = self.backend_ids.get(&key) {
+            if self.backend(id).is_some_and(|backend| backend.flags != flags) {
+                stage.changed_flags.insert(id, flags);
+            }
+            return Ok(id);
+        }
+        let (id, generation) =
+            self.ids.allocate(now).ok_or_else(|| Error::full(abi::maps::BACKENDS, self.ids.capacity()))?;
+        let backend = Backend { key, protocol: tuple.protocol, flags, generation, refs: 0 };
+        self.set_backend(id, Some(backend));
+        self.backend_ids.insert(key, id);
+        stage.new_backends.push(id);
+        let endpoint = backend.tuple();
+        let entry = self.endpoints.entry(endpoint).or_default();
+        let fresh = entry.ids.is_empty();
+        entry.ids.push(id);
+        if fresh {
+            let family = family(endpoint.addr);
+            self.endpoint_count[family] += 1;
+            stage.new_endpoints.push(endpoint);
+            if self.endpoint_count[family] > self.limits.endpoints {
+                return Err(Error::full(ENDPOINTS[family], self.limits.endpoints));
+            }
+        }
+        Ok(id)
     }
 
     fn unstage(&mut self, stage: Stage, service: &mut Service) {
@@ -361,8 +435,14 @@ impl Plan {
                 applied.writes += u64::from(extent.len);
             }
         }
-        for (tuple, value) in &stage.frontends {
-            if let Err(error) = self.put_frontend(tables, key, service, *tuple, *value, dead, applied) {
+        for (list, ranges) in &stage.sources {
+            if let Err(error) = self.add_sources(tables, *list, ranges, applied) {
+                outcome = Err(error);
+            }
+        }
+        for (tuple, value, virtual_ip) in &stage.frontends {
+            let put = self.put_frontend(tables, key, service, *tuple, *value, *virtual_ip, dead, applied);
+            if let Err(error) = put {
                 outcome = Err(error);
             }
         }
@@ -383,50 +463,143 @@ impl Plan {
         service: &mut Service,
         tuple: Tuple,
         value: abi::Frontend,
+        virtual_ip: bool,
         dead: &mut Vec<Extent>,
         applied: &mut Applied,
     ) -> Result<(), Error> {
-        let old = self.frontends.get(&tuple).map(|installed| installed.value);
-        if old != Some(value) {
+        let old = self.frontends.get(&tuple).map(|installed| (installed.value, installed.virtual_ip));
+        if old.is_none_or(|(old, _)| old != value) {
             applied.writes += 1;
             tables.put_frontend(tuple, &value)?;
             applied.frontends += 1;
-            if let Some(extent) = Self::extent_of(&value)
-                && let Some(shared) = self.extents.get_mut(&extent.offset)
-            {
-                shared.refs += 1;
+            for extent in Self::extents_of(&value) {
+                if let Some(shared) = self.extents.get_mut(&extent.offset) {
+                    shared.refs += 1;
+                }
             }
-            if let Some(old) = old {
+            if let Some((old, _)) = old {
                 self.unref(&old, dead);
             }
         }
-        self.frontends.insert(tuple, Installed { owner: Some(key.clone()), value });
+        self.frontends.insert(tuple, Installed { owner: Some(key.clone()), value, virtual_ip });
         service.frontends.insert(tuple);
         if old.is_none() {
             self.frontend_count[family(tuple.addr)] += 1;
-            let in_ranges = self.in_ranges(tuple.addr);
-            let address = self.addresses.entry(tuple.addr).or_default();
-            address.refs += 1;
-            if in_ranges && !address.written {
-                applied.writes += 1;
-                tables.put_frontend(Tuple::address(tuple.addr), &ADDRESS)?;
-                address.written = true;
-                self.frontend_count[family(tuple.addr)] += 1;
+        }
+        match (old.is_some_and(|(_, before)| before), virtual_ip) {
+            (false, true) => self.addresses.entry(tuple.addr).or_default().refs += 1,
+            (true, false) => self.addresses.entry(tuple.addr).or_default().refs -= 1,
+            _ => return Ok(()),
+        }
+        self.settle_address(tables, tuple.addr, applied)
+    }
+
+    /// Writes the entry for an address itself as it has to be, if at all.
+    pub(super) fn settle_address<T: Tables>(
+        &mut self,
+        tables: &mut T,
+        addr: IpAddr,
+        applied: &mut Applied,
+    ) -> Result<(), Error> {
+        let in_ranges = self.in_ranges(addr);
+        let Some(address) = self.addresses.get_mut(&addr) else { return Ok(()) };
+        let wanted = if in_ranges { address.wanted() } else { 0 };
+        if address.written != wanted {
+            applied.writes += 1;
+            if wanted == 0 {
+                tables.remove_frontend(Tuple::address(addr))?;
+                self.frontend_count[family(addr)] -= 1;
+            } else {
+                tables.put_frontend(Tuple::address(addr), &address_entry(wanted))?;
+                self.frontend_count[family(addr)] += u32::from(address.written == 0);
             }
+            address.written = wanted;
+        }
+        if address.refs == 0 && address.left_alone == 0 {
+            self.addresses.remove(&addr);
         }
         Ok(())
     }
 
-    /// One frontend less at the extent of `old`.
+    /// Has the programs leave these addresses of a Service alone, and no others.
+    fn leave_alone<T: Tables>(
+        &mut self,
+        tables: &mut T,
+        service: &mut Service,
+        wanted: &[IpAddr],
+        applied: &mut Applied,
+    ) -> Result<(), Error> {
+        let gone: Vec<IpAddr> =
+            service.left_alone.iter().filter(|addr| !wanted.contains(addr)).copied().collect();
+        for addr in gone {
+            service.left_alone.remove(&addr);
+            if let Some(address) = self.addresses.get_mut(&addr) {
+                address.left_alone -= 1;
+            }
+            self.settle_address(tables, addr, applied)?;
+        }
+        for addr in wanted {
+            if service.left_alone.insert(*addr) {
+                self.addresses.entry(*addr).or_default().left_alone += 1;
+            }
+            self.settle_address(tables, *addr, applied)?;
+        }
+        Ok(())
+    }
+
+    /// Puts these ranges on a list.
+    pub(super) fn add_sources<T: Tables>(
+        &mut self,
+        tables: &mut T,
+        list: u32,
+        ranges: &BTreeSet<IpNet>,
+        applied: &mut Applied,
+    ) -> Result<(), Error> {
+        for range in ranges {
+            if self.sources.get(&list).is_some_and(|held| held.contains(range)) {
+                continue;
+            }
+            applied.writes += 1;
+            tables.put_source(list, *range)?;
+            self.sources.entry(list).or_default().insert(*range);
+            self.source_count[family(range.addr())] += 1;
+        }
+        Ok(())
+    }
+
+    /// Takes all others off a list.
+    pub(super) fn keep_sources<T: Tables>(
+        &mut self,
+        tables: &mut T,
+        list: u32,
+        ranges: &BTreeSet<IpNet>,
+        applied: &mut Applied,
+    ) -> Result<(), Error> {
+        let Some(held) = self.sources.get_mut(&list) else { return Ok(()) };
+        let gone: Vec<IpNet> = held.difference(ranges).copied().collect();
+        for range in gone {
+            applied.writes += 1;
+            tables.remove_source(list, range)?;
+            held.remove(&range);
+            self.source_count[family(range.addr())] -= 1;
+        }
+        if held.is_empty() {
+            self.sources.remove(&list);
+        }
+        Ok(())
+    }
+
+    /// One frontend less at the extents of `old`.
     fn unref(&mut self, old: &abi::Frontend, dead: &mut Vec<Extent>) {
-        if let Some(extent) = Self::extent_of(old)
-            && let Some(shared) = self.extents.get_mut(&extent.offset)
-            && shared.service == old.service
-            && shared.ids.len() == extent.len as usize
-        {
-            shared.refs -= 1;
-            if shared.refs == 0 {
-                dead.push(extent);
+        for extent in Self::extents_of(old) {
+            if let Some(shared) = self.extents.get_mut(&extent.offset)
+                && shared.service == old.service
+                && shared.ids.len() == extent.len as usize
+            {
+                shared.refs -= 1;
+                if shared.refs == 0 {
+                    dead.push(extent);
+                }
             }
         }
     }
@@ -438,24 +611,17 @@ impl Plan {
         dead: &mut Vec<Extent>,
         applied: &mut Applied,
     ) -> Result<(), Error> {
-        let Some(value) = self.frontends.get(&tuple).map(|installed| installed.value) else { return Ok(()) };
+        let Some(installed) = self.frontends.get(&tuple) else { return Ok(()) };
+        let (value, virtual_ip) = (installed.value, installed.virtual_ip);
         applied.writes += 1;
         tables.remove_frontend(tuple)?;
         applied.frontends += 1;
         self.frontends.remove(&tuple);
         self.frontend_count[family(tuple.addr)] -= 1;
         self.unref(&value, dead);
-        if let Some(address) = self.addresses.get_mut(&tuple.addr) {
+        if virtual_ip && let Some(address) = self.addresses.get_mut(&tuple.addr) {
             address.refs -= 1;
-            if address.refs == 0 {
-                let written = address.written;
-                self.addresses.remove(&tuple.addr);
-                if written {
-                    self.frontend_count[family(tuple.addr)] -= 1;
-                    applied.writes += 1;
-                    tables.remove_frontend(Tuple::address(tuple.addr))?;
-                }
-            }
+            self.settle_address(tables, tuple.addr, applied)?;
         }
         Ok(())
     }
@@ -567,7 +733,9 @@ impl Plan {
             .and_then(|heir| self.services.get_mut(heir))
             .and_then(|service| service.waiting.remove(&tuple));
         if let (Some(heir), Some(frontend)) = (heir, frontend) {
-            match self.program(tables, now, &heir, std::slice::from_ref(&frontend), false) {
+            let frontends = std::slice::from_ref(&frontend);
+            let wanted = Wanted { frontends, left_alone: Vec::new(), complete: false };
+            match self.program(tables, now, &heir, &wanted) {
                 Ok(one) => {
                     applied.merge(one);
                     return Ok(());
@@ -581,12 +749,14 @@ impl Plan {
     }
 }
 
+/// Whether clients outside shall find the same backend on whichever node they arrive: at addresses that are no node's own,
+/// where there is a choice.
+fn is_for_all_nodes(frontend: &Frontend) -> bool {
+    let anywhere = matches!(frontend.kind, FrontendKind::ExternalIp | FrontendKind::LoadBalancer);
+    anywhere && frontend.outside.backends.iter().filter(|backend| backend.weight > 0).count() > 1
+}
+
 /// The value of an address entry.
-pub(super) const ADDRESS: abi::Frontend = abi::Frontend {
-    service: 0,
-    flags: abi::frontend_flags::ADDRESS,
-    slots: 0,
-    count: 0,
-    affinity: 0,
-    pad: 0,
-};
+fn address_entry(flags: u32) -> abi::Frontend {
+    abi::Frontend { flags, ..abi::Frontend::default() }
+}

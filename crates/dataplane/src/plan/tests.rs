@@ -1,13 +1,14 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use eastwest_compile::{Backend as Target, DnsService, FrontendKey};
+use eastwest_compile::{Backend as Target, DnsService, FrontendKey, FrontendKind};
 use eastwest_model::Protocol;
 use proptest::prelude::*;
 
 use super::*;
 use crate::MemoryTables;
 
-const LIMITS: Limits = Limits { frontends: 1000, endpoints: 1000, backends: 1000, slots: 1000 };
+const LIMITS: Limits =
+    Limits { frontends: 1000, endpoints: 1000, backends: 1000, slots: 20_000, sources: 1000 };
 
 fn key(name: &str) -> ServiceKey {
     ServiceKey::new("default", name)
@@ -62,16 +63,20 @@ impl Checked {
 
     fn check(&self) {
         for tuple in self.tables.frontends.keys() {
-            if let Some(Err(broken)) = self.tables.backends_of(*tuple) {
-                panic!("{broken}");
+            for read in [self.tables.backends_of(*tuple), self.tables.outside_backends_of(*tuple)] {
+                if let Some(Err(broken)) = read {
+                    panic!("{broken}");
+                }
             }
         }
     }
 
     fn hide(&mut self, key: Tuple) {
         if let Some(old) = self.tables.frontends.get(&key) {
-            for slot in old.slots..old.slots + old.count {
-                self.seen.insert(slot, self.now + QUARANTINE);
+            for extent in Plan::extents_of(old) {
+                for slot in extent.offset..extent.offset + extent.len {
+                    self.seen.insert(slot, self.now + QUARANTINE);
+                }
             }
         }
     }
@@ -92,10 +97,10 @@ impl Tables for Checked {
     fn write_slot(&mut self, slot: u32, backend: u32) {
         assert!(self.seen.get(&slot).is_none_or(|until| *until <= self.now), "slot {slot} did not rest");
         for (key, value) in &self.tables.frontends {
-            assert!(
-                !(value.slots..value.slots + value.count).contains(&slot),
-                "{key} sees slot {slot} change"
-            );
+            for extent in Plan::extents_of(value) {
+                let slots = extent.offset..extent.offset + extent.len;
+                assert!(!slots.contains(&slot), "{key} sees slot {slot} change");
+            }
         }
         self.tables.write_slot(slot, backend);
     }
@@ -126,42 +131,69 @@ impl Tables for Checked {
     fn remove_endpoint(&mut self, key: Tuple) -> Result<(), Error> {
         self.tables.remove_endpoint(key)
     }
+
+    fn put_source(&mut self, list: u32, range: IpNet) -> Result<(), Error> {
+        assert!(!self.tables.sources.contains(&(list, range)), "{range} written twice");
+        self.tables.put_source(list, range)
+    }
+
+    fn remove_source(&mut self, list: u32, range: IpNet) -> Result<(), Error> {
+        self.tables.remove_source(list, range)
+    }
+}
+
+fn each_once(backends: &[(IpAddr, u16)]) -> Vec<(IpAddr, u16)> {
+    backends.iter().copied().collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 /// The oracle: tables say what the desired services say, and nothing else.
 fn assert_holds(tables: &MemoryTables, desired: &BTreeMap<String, CompiledService>, plan: &Plan) {
-    let mut addresses = HashSet::new();
+    let mut virtual_ips = HashSet::new();
     let mut ports = HashSet::new();
     let mut endpoints = HashSet::new();
     for service in desired.values() {
         for frontend in &service.frontends {
             let tuple = Tuple::of(frontend);
-            addresses.insert(tuple.addr);
             ports.insert(tuple);
             // Two services may claim one frontend; then either may have it.
-            let claims = desired
+            let claims: Vec<&Frontend> = desired
                 .values()
                 .flat_map(|service| &service.frontends)
                 .filter(|other| Tuple::of(other) == tuple)
-                .map(|other| {
-                    other
-                        .inside
-                        .backends
-                        .iter()
-                        .map(|backend| (backend.addr, backend.port))
-                        .collect::<Vec<_>>()
-                });
+                .collect();
+            let of = |targets: &eastwest_compile::Targets| {
+                targets.backends.iter().map(|backend| (backend.addr, backend.port)).collect::<Vec<_>>()
+            };
             let got = tables.backends_of(tuple).expect("frontend there").expect("whole");
-            assert!(claims.into_iter().any(|claim| claim == got), "{tuple} has {got:?}");
-            endpoints.extend(got.into_iter().map(|(addr, port)| Tuple {
-                addr,
-                port,
-                protocol: tuple.protocol,
-            }));
+            let outside = tables.outside_backends_of(tuple).expect("frontend there").expect("whole");
+            let value = tables.frontends[&tuple];
+            let ranges: BTreeSet<IpNet> = tables
+                .sources
+                .iter()
+                .filter(|(list, _)| *list == value.service && value.flags & abi::frontend_flags::SOURCES != 0)
+                .map(|(_, range)| *range)
+                .collect();
+            assert!(
+                claims.iter().any(|claim| of(&claim.inside) == got
+                    && of(&claim.outside) == each_once(&outside)
+                    && claim.source_ranges.iter().copied().collect::<BTreeSet<_>>() == ranges),
+                "{tuple} has {got:?} inside, {outside:?} outside, for {ranges:?}"
+            );
+            let maglev = value.flags & abi::frontend_flags::MAGLEV != 0;
+            assert_eq!(maglev, outside.len() > each_once(&outside).len());
+            assert_eq!(got != outside, value.flags & abi::frontend_flags::SPLIT != 0);
+            match frontend.kind {
+                FrontendKind::ClusterIp => virtual_ips.insert(tuple.addr),
+                _ => true,
+            };
+            let got = got.into_iter().chain(outside);
+            endpoints.extend(got.map(|(addr, port)| Tuple { addr, port, protocol: tuple.protocol }));
         }
     }
+    let services: HashSet<u32> = ports.iter().map(|port| tables.frontends[port].service).collect();
+    assert!(tables.sources.iter().all(|(list, _)| services.contains(list)), "source ranges leak");
     let expected: HashSet<Tuple> =
-        ports.into_iter().chain(addresses.into_iter().map(Tuple::address)).collect();
+        ports.into_iter().chain(virtual_ips.into_iter().map(Tuple::address)).collect();
     assert_eq!(tables.frontends.keys().copied().collect::<HashSet<_>>(), expected);
     assert_eq!(tables.endpoints.keys().copied().collect::<HashSet<_>>(), endpoints);
     assert!(endpoints.iter().all(|endpoint| tables.is_endpoint(*endpoint)));
@@ -171,8 +203,8 @@ fn assert_holds(tables: &MemoryTables, desired: &BTreeMap<String, CompiledServic
     let extents: HashMap<u32, u32> = tables
         .frontends
         .values()
-        .filter(|frontend| frontend.count > 0)
-        .map(|frontend| (frontend.slots, frontend.count))
+        .flat_map(Plan::extents_of)
+        .map(|extent| (extent.offset, extent.len))
         .collect();
     assert_eq!(stats.slots.used, extents.values().sum::<u32>(), "slots leak");
     assert_eq!(
@@ -184,15 +216,28 @@ fn assert_holds(tables: &MemoryTables, desired: &BTreeMap<String, CompiledServic
 }
 
 fn any_service(name: &'static str) -> impl Strategy<Value = CompiledService> {
-    let backends = prop::collection::btree_set(0u8..8, 0..5);
-    let frontends = prop::collection::vec((0u8..4, 80u16..83, backends), 0..4);
-    frontends.prop_map(move |list| {
+    let backends = || prop::collection::btree_set(0u8..8, 0..4);
+    let one = (0u8..4, 80u16..83, backends(), prop::option::of(backends()), any::<bool>());
+    prop::collection::vec(one, 0..4).prop_map(move |list| {
         let mut seen = HashSet::new();
         let frontends = list
             .into_iter()
-            .filter(|(addr, port, _)| seen.insert((*addr, *port)))
-            .map(|(addr, port, backends)| {
-                frontend(v4(addr), port, &backends.into_iter().map(pod).collect::<Vec<_>>())
+            .filter(|(addr, port, ..)| seen.insert((*addr, *port)))
+            .map(|(addr, port, inside, outside, ranges)| {
+                let pods = |list: BTreeSet<u8>| list.into_iter().map(pod).collect::<Vec<_>>();
+                let mut made = frontend(v4(addr), port, &pods(inside));
+                // Addresses 2 and 3 are load balancers'. The same port of a Service has the same ranges.
+                if addr >= 2 {
+                    made.kind = FrontendKind::LoadBalancer;
+                    if let Some(outside) = outside {
+                        made.outside.backends = pods(outside).into();
+                    }
+                }
+                if ranges && addr == 3 {
+                    let range = format!("192.0.{port}.0/24").parse().expect("a range");
+                    made.source_ranges = [range].into();
+                }
+                made
             })
             .collect();
         service(name, frontends)
@@ -265,7 +310,10 @@ proptest! {
     ) {
         let mut tables = MemoryTables::default();
         for (addr, port, service, slots, count) in frontends {
-            let value = abi::Frontend { service, slots, count, ..abi::Frontend::default() };
+            let inside = abi::Extent { slots, count };
+            // Two extents, sometimes.
+            let outside = if service == 2 { abi::Extent { slots: slots + 1, count } } else { inside };
+            let value = abi::Frontend { service, inside, outside, ..abi::Frontend::default() };
             tables.frontends.insert(tcp(v4(addr), port), value);
         }
         for (id, (addr, flags, generation)) in (1..).zip(backends) {
@@ -351,18 +399,20 @@ fn frontends_of_one_port_share_their_slots() {
 #[test]
 fn without_backends_refused_or_dropped_as_wanted() {
     let (mut tables, mut plan) = (MemoryTables::default(), Plan::new(LIMITS, Rules::default()));
+    const BOTH: u32 = abi::frontend_flags::DROP_INSIDE | abi::frontend_flags::DROP_OUTSIDE;
     let flags = |tables: &MemoryTables| tables.frontends[&tcp(v4(1), 80)].flags;
     for (backends, drop, wanted) in [
         (vec![], false, 0),
-        (vec![], true, abi::frontend_flags::DROP),
+        (vec![], true, BOTH),
         (vec![pod(1)], false, 0),
         // The programs look at the flag first.
         (vec![pod(1)], true, 0),
-        (vec![], true, abi::frontend_flags::DROP),
+        (vec![], true, BOTH),
         (vec![], false, 0),
     ] {
         let mut dropping = frontend(v4(1), 80, &backends);
         dropping.inside.drop = drop;
+        dropping.outside.drop = drop;
         let web = service("web", vec![dropping]);
         plan.apply(&mut tables, Duration::ZERO, &web.key, Some(&web)).unwrap();
         assert_eq!(flags(&tables), wanted, "{} backends, drop {drop}", backends.len());
@@ -391,7 +441,8 @@ fn first_claim_stays_and_the_next_takes_over() {
 
 #[test]
 fn full_tables_leave_the_service_as_it_was() {
-    let small = |frontends, endpoints, backends, slots| Limits { frontends, endpoints, backends, slots };
+    let small =
+        |frontends, endpoints, backends, slots| Limits { frontends, endpoints, backends, slots, sources: 9 };
     let cases = [
         ("frontends", small(2, 9, 9, 9), abi::maps::FRONTENDS4, "capacityFrontends"),
         ("endpoints", small(9, 2, 9, 9), abi::maps::ENDPOINTS4, "capacityBackends"),
@@ -463,4 +514,58 @@ fn addresses_of_the_node_and_outside_the_ranges() {
         [tcp(v4(1), 80), Tuple::address(v4(1)), tcp(outside, 80), tcp(six, 80), Tuple::address(six)];
     assert_eq!(keys, HashSet::from(expected));
     assert_eq!(tables.frontends[&Tuple::address(six)].flags, abi::frontend_flags::ADDRESS);
+}
+
+#[test]
+fn addresses_that_others_serve_are_left_alone() {
+    let mut tables = MemoryTables::default();
+    let rules =
+        Rules { skip: HashSet::from([v4(10)]), ranges: vec!["10.96.0.0/16".parse().expect("a range")] };
+    let flags =
+        |tables: &MemoryTables, last| tables.frontends.get(&Tuple::address(v4(last))).map(|f| f.flags);
+    let adopt = |tables: &mut MemoryTables| {
+        let held = tables.held();
+        Plan::adopt(tables, LIMITS, rules.clone(), held).expect("adopts")
+    };
+    // The node's own.
+    let mut plan = adopt(&mut tables);
+    assert_eq!(flags(&tables, 10), Some(abi::frontend_flags::NODE));
+    // A Service of another proxy, and one of ours at the same address: ours counts.
+    let mut others = service("others", vec![]);
+    others.dns = DnsService::ClusterIp { ips: vec![v4(1), v4(2)], ports: vec![], endpoints: vec![] };
+    let ours = service("ours", vec![frontend(v4(2), 80, &[pod(1)])]);
+    for service in [&others, &ours] {
+        plan.apply(&mut tables, Duration::ZERO, &service.key, Some(service)).expect("room");
+    }
+    assert_eq!(flags(&tables, 1), Some(abi::frontend_flags::NODE));
+    assert_eq!(flags(&tables, 2), Some(abi::frontend_flags::ADDRESS));
+    let mut plan = adopt(&mut tables);
+    let applied =
+        plan.reconcile(&mut tables, Duration::ZERO, &mut [&others, &ours].into_iter()).expect("reconciles");
+    assert_eq!(applied.writes, 0);
+    plan.apply(&mut tables, Duration::ZERO, &ours.key, None).expect("room");
+    assert_eq!(flags(&tables, 2), Some(abi::frontend_flags::NODE));
+    plan.apply(&mut tables, Duration::ZERO, &others.key, None).expect("room");
+    assert_eq!((flags(&tables, 1), flags(&tables, 2)), (None, None));
+    assert_eq!((plan.stats().frontends4.used, tables.frontends.len()), (1, 1));
+}
+
+#[test]
+fn other_ports_of_a_node_or_load_balancer_are_not_ours() {
+    for (kind, wanted) in [
+        (FrontendKind::ClusterIp, 2),
+        (FrontendKind::NodePort, 1),
+        (FrontendKind::ExternalIp, 1),
+        (FrontendKind::LoadBalancer, 1),
+    ] {
+        let mut tables = MemoryTables::default();
+        let mut plan = Plan::new(LIMITS, Rules::default());
+        let mut one = frontend(v4(1), 80, &[pod(1)]);
+        one.kind = kind;
+        let service = service("a", vec![one]);
+        plan.apply(&mut tables, Duration::ZERO, &service.key, Some(&service)).expect("room");
+        assert_eq!(tables.frontends.len(), wanted, "{kind:?}");
+        plan.apply(&mut tables, Duration::ZERO, &service.key, None).expect("room");
+        assert!(tables.frontends.is_empty(), "{kind:?}");
+    }
 }

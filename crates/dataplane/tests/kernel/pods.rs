@@ -388,6 +388,7 @@ fn survives(hook: PodHook) {
                         .collect();
                     assert_eq!(left.len(), 1);
                     frontend.inside.backends = left.into();
+                    frontend.outside = frontend.inside.clone();
                 }
                 running.dataplane.apply(&changed.key, Some(&changed)).expect("applies");
                 if is_tcp {

@@ -1,12 +1,15 @@
 //! The kernel's engine: the object's programs over BPF_PROG_TEST_RUN, with maps filled from tables in memory.
 
+use std::net::IpAddr;
 use std::process::Command;
 
+use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, MapData, PerCpuArray};
 use aya::programs::{ProgramError, SchedClassifier, TestRun, TestRunOptions, TestRunResult, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use eastwest_abi::{
-    AffinityKey4, AffinityKey6, Conntrack4, Conntrack6, ConntrackKey4, ConntrackKey6, maps, programs,
+    Addr4, AffinityKey4, AffinityKey6, Config, Conntrack4, Conntrack6, ConntrackKey4, ConntrackKey6, Source,
+    maps, programs,
 };
 use eastwest_dataplane::object::OBJECT;
 use eastwest_packet::Verdict;
@@ -72,7 +75,8 @@ impl Kernel {
 
     /// Makes the maps hold what the tables do.
     pub fn fill(&mut self, from: &HostMaps) {
-        let mut config = Array::<_, [u8; 64]>::try_from(self.map(maps::CONFIG)).expect("array");
+        let mut config =
+            Array::<_, [u8; size_of::<Config>()]>::try_from(self.map(maps::CONFIG)).expect("array");
         config.set(0, bytes(&from.config), 0).expect("set");
         let mut backends = Array::<_, [u8; 32]>::try_from(self.map(maps::BACKENDS)).expect("array");
         for (id, backend) in from.backends.iter().enumerate() {
@@ -82,11 +86,30 @@ impl Kernel {
         for (index, id) in from.slots.iter().enumerate() {
             slots.set(index as u32, id, 0).expect("set");
         }
-        self.replace::<8, 24>(maps::FRONTENDS4, from.frontends4.iter().map(|(k, v)| (bytes(k), bytes(v))));
-        self.replace::<20, 24>(maps::FRONTENDS6, from.frontends6.iter().map(|(k, v)| (bytes(k), bytes(v))));
+        self.replace::<8, 32>(maps::FRONTENDS4, from.frontends4.iter().map(|(k, v)| (bytes(k), bytes(v))));
+        self.replace::<20, 32>(maps::FRONTENDS6, from.frontends6.iter().map(|(k, v)| (bytes(k), bytes(v))));
         self.replace::<8, 4>(maps::ENDPOINTS4, from.endpoints4.iter().map(|k| (bytes(k), [1, 0, 0, 0])));
         self.replace::<20, 4>(maps::ENDPOINTS6, from.endpoints6.iter().map(|k| (bytes(k), [1, 0, 0, 0])));
+        self.list(from);
         self.forget();
+    }
+
+    /// Makes the lists of clients those of the tables.
+    fn list(&mut self, from: &HostMaps) {
+        let mut v4 = LpmTrie::<_, [u8; 8], u32>::try_from(self.map(maps::SOURCES4)).expect("trie");
+        for (list, addr, bits) in &from.sources {
+            if let IpAddr::V4(addr) = addr {
+                let source = Source { list: *list, addr: Addr4(u32::from_ne_bytes(addr.octets())) };
+                v4.insert(&Key::new(32 + bits, bytes(&source)), 1, 0).expect("insert");
+            }
+        }
+        let mut v6 = LpmTrie::<_, [u8; 20], u32>::try_from(self.map(maps::SOURCES6)).expect("trie");
+        for (list, addr, bits) in &from.sources {
+            if let IpAddr::V6(addr) = addr {
+                let source = Source { list: *list, addr: addr.octets() };
+                v6.insert(&Key::new(32 + bits, bytes(&source)), 1, 0).expect("insert");
+            }
+        }
     }
 
     /// Empties the connection tables.

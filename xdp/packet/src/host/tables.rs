@@ -5,9 +5,11 @@ use std::net::{IpAddr, SocketAddr};
 
 use eastwest_abi::{
     Addr4, Addr6, Affinity, AffinityKey, Backend, Config, Conntrack, ConntrackKey, EndpointKey4,
-    EndpointKey6, Frontend, FrontendKey4, FrontendKey6, backend_flags, counter, frontend_flags,
+    EndpointKey6, Extent, Frontend, FrontendKey4, FrontendKey6, Range, backend_flags, config_flags, counter,
+    frontend_flags,
 };
 
+use crate::address::{octets, words};
 use crate::traits::{Insert, Maps};
 
 /// All tables. Without limits unless [`capacity`](Self::capacity) sets one.
@@ -21,6 +23,8 @@ pub struct HostMaps {
     pub slots: Vec<u32>,
     pub endpoints4: HashSet<EndpointKey4>,
     pub endpoints6: HashSet<EndpointKey6>,
+    /// Lists (`Source::list`), each with a range and how many bits of it count.
+    pub sources: Vec<(u32, IpAddr, u32)>,
     pub conntrack4: HashMap<ConntrackKey<Addr4>, Conntrack<Addr4>>,
     pub conntrack6: HashMap<ConntrackKey<Addr6>, Conntrack<Addr6>>,
     pub affinity4: HashMap<AffinityKey<Addr4>, Affinity>,
@@ -47,6 +51,7 @@ impl Default for HostMaps {
             slots: Vec::new(),
             endpoints4: HashSet::new(),
             endpoints6: HashSet::new(),
+            sources: Vec::new(),
             conntrack4: HashMap::new(),
             conntrack6: HashMap::new(),
             affinity4: HashMap::new(),
@@ -83,24 +88,86 @@ impl HostMaps {
 
     /// Adds a frontend with these backends, and the entry for its address.
     pub fn add_frontend(&mut self, at: SocketAddr, protocol: u8, flags: u32, backends: &[u32]) {
+        let inside = self.add_slots(backends);
+        let service = self.next_service();
+        self.put(at, protocol, Frontend { service, flags, inside, outside: inside, ..Frontend::default() });
+        self.put(
+            SocketAddr::new(at.ip(), 0),
+            0,
+            Frontend { flags: frontend_flags::ADDRESS, ..Frontend::default() },
+        );
+    }
+
+    /// Adds a frontend with backends for clients inside and outside; its service. Its address may be the node's own.
+    pub fn add_split(
+        &mut self,
+        at: SocketAddr,
+        protocol: u8,
+        flags: u32,
+        inside: &[u32],
+        outside: &[u32],
+    ) -> u32 {
+        let (inside, outside) = (self.add_slots(inside), self.add_slots(outside));
+        let (service, flags) = (self.next_service(), flags | frontend_flags::SPLIT);
+        self.put(at, protocol, Frontend { service, flags, affinity: 0, pad: 0, inside, outside });
+        service
+    }
+
+    /// Adds a range of virtual addresses, and has them kept to; false when there is no room.
+    pub fn add_service_range(&mut self, range: IpAddr, bits: u32) -> bool {
+        self.config.flags |= config_flags::SERVICE_RANGES;
+        match range {
+            IpAddr::V4(addr) => {
+                let free = self.config.ranges4.iter_mut().find(|range| range.mask.0 == 0);
+                let mask = u32::MAX.checked_shl(32 - bits).unwrap_or(0).to_be();
+                free.map(|free| *free = Range { addr: Addr4(u32::from(addr).to_be()), mask: Addr4(mask) })
+            }
+            IpAddr::V6(addr) => {
+                let free = self.config.ranges6.iter_mut().find(|range| range.mask.0[0] == 0);
+                let mask = u128::MAX.checked_shl(128 - bits).unwrap_or(0).to_be_bytes();
+                free.map(|free| *free = Range { addr: words(&addr.octets()), mask: words(&mask) })
+            }
+        }
+        .is_some()
+    }
+
+    /// Says of an address in those ranges that the node answers it.
+    pub fn add_node_address(&mut self, addr: IpAddr) {
+        let entry = Frontend { flags: frontend_flags::NODE, ..Frontend::default() };
+        self.put(SocketAddr::new(addr, 0), 0, entry);
+    }
+
+    fn add_slots(&mut self, backends: &[u32]) -> Extent {
         let slots = self.slots.len() as u32;
         self.slots.extend_from_slice(backends);
-        let service = (self.frontends4.len() + self.frontends6.len()) as u32 + 1;
-        let frontend = Frontend { service, flags, slots, count: backends.len() as u32, affinity: 0, pad: 0 };
-        let address = Frontend { flags: frontend_flags::ADDRESS, ..Frontend::default() };
+        Extent { slots, count: backends.len() as u32 }
+    }
+
+    fn next_service(&self) -> u32 {
+        (self.frontends4.len() + self.frontends6.len()) as u32 + 1
+    }
+
+    fn put(&mut self, at: SocketAddr, protocol: u8, frontend: Frontend) {
         let port = at.port().to_be_bytes();
         match at.ip() {
             IpAddr::V4(ip) => {
-                let addr = ip.octets();
-                self.frontends4.insert(FrontendKey4 { addr, port, protocol, pad: 0 }, frontend);
-                self.frontends4.insert(FrontendKey4 { addr, ..FrontendKey4::default() }, address);
+                self.frontends4.insert(FrontendKey4 { addr: ip.octets(), port, protocol, pad: 0 }, frontend);
             }
             IpAddr::V6(ip) => {
-                let addr = ip.octets();
-                self.frontends6.insert(FrontendKey6 { addr, port, protocol, pad: 0 }, frontend);
-                self.frontends6.insert(FrontendKey6 { addr, ..FrontendKey6::default() }, address);
+                self.frontends6.insert(FrontendKey6 { addr: ip.octets(), port, protocol, pad: 0 }, frontend);
             }
         }
+    }
+
+    fn lists(&self, list: u32, client: IpAddr) -> bool {
+        let bits = |ip: IpAddr| match ip {
+            IpAddr::V4(ip) => u128::from(u32::from(ip)) << 96,
+            IpAddr::V6(ip) => u128::from(ip),
+        };
+        self.sources.iter().any(|(other, range, length)| {
+            let differ = bits(*range) ^ bits(client);
+            *other == list && range.is_ipv4() == client.is_ipv4() && differ.leading_zeros() >= *length
+        })
     }
 
     /// Makes frontends of one protocol the same Service port's, which keeps its clients for so many seconds.
@@ -129,8 +196,16 @@ impl HostMaps {
     }
 }
 
+fn ip4(addr: Addr4) -> IpAddr {
+    addr.0.to_ne_bytes().into()
+}
+
+fn ip6(addr: Addr6) -> IpAddr {
+    octets(addr).into()
+}
+
 macro_rules! family {
-    ($address:ty, $frontend_key:ty, $endpoint_key:ty, $frontends:ident, $endpoints:ident, $conntrack:ident, $affinity:ident) => {
+    ($address:ty, $frontend_key:ty, $endpoint_key:ty, $frontends:ident, $endpoints:ident, $conntrack:ident, $affinity:ident, $ip:ident) => {
         impl Maps<$address> for HostMaps {
             fn config(&self) -> Option<&Config> {
                 Some(&self.config)
@@ -150,6 +225,10 @@ macro_rules! family {
 
             fn backend(&self, id: u32) -> Option<Backend> {
                 self.backends.get(id as usize).copied()
+            }
+
+            fn is_source(&self, list: u32, addr: $address) -> bool {
+                self.lists(list, $ip(addr))
             }
 
             fn track(&mut self, key: &ConntrackKey<$address>) -> Option<&mut Conntrack<$address>> {
@@ -208,5 +287,5 @@ macro_rules! family {
     };
 }
 
-family!(Addr4, FrontendKey4, EndpointKey4, frontends4, endpoints4, conntrack4, affinity4);
-family!(Addr6, FrontendKey6, EndpointKey6, frontends6, endpoints6, conntrack6, affinity6);
+family!(Addr4, FrontendKey4, EndpointKey4, frontends4, endpoints4, conntrack4, affinity4, ip4);
+family!(Addr6, FrontendKey6, EndpointKey6, frontends6, endpoints6, conntrack6, affinity6, ip6);
