@@ -92,6 +92,12 @@ test-dns-diff: setup-build setup-lab binaries ## 100,000 questions to eastwest's
 	EASTWEST_BIN_DIR=$(BIN_DIR) EASTWEST_DNS_QUERIES=100000 CARGO_TARGET_$(HOST)_RUNNER='$(AS_ROOT)' \
 	  $(CARGO) test --locked --workspace --test dns_differential -- --nocapture
 
+.PHONY: test-conformance-control
+test-conformance-control: ## Kubernetes' sig-network conformance specs with kube-proxy and CoreDNS: what the harness itself can pass
+	@scripts/setup k8s
+	$(call say,a Kubernetes in network namespaces$(,) with kube-proxy and CoreDNS; its programs are built once$(,) in ~/.cache/eastwest/peers)
+	$(AS_ROOT) env K8S_NAME=control CARGO_TARGET_DIR=$(TARGET_DIR) tests/k8s/with tests/k8s/conformance $(ARGS)
+
 .PHONY: image
 image: build ## a container image of the three binaries, from scratch: target/image/eastwest.tar
 	$(call say,container image: OCI archive$(,) loadable by docker too)
@@ -113,7 +119,8 @@ lint: setup-build setup-lint bpf web ## rustfmt, clippy with warnings denied, ca
 	$(CARGO) deny --locked check bans licenses sources
 	$(call say,dashboard and scripts)
 	cd web && npm run --silent check && npm run --silent check:format
-	@for s in scripts/peers/* $$(find scripts -maxdepth 1 -type f) .ci/run tests/old-kernel/{run,kernel,initramfs,init,guest/*}; do bash -n "$$s"; done
+	@for s in scripts/peers/* $$(find scripts -maxdepth 1 -type f) .ci/run tests/old-kernel/{run,kernel,initramfs,init,guest/*} \
+	  tests/k8s/{cluster,conformance,with,lib/*,images/make,node/init,node/runc,peers/build}; do bash -n "$$s"; done
 
 .PHONY: fmt
 fmt: web/node_modules/.package-lock.json ## format everything
