@@ -16,8 +16,10 @@ use eastwest_dns::{Index, Update};
 use eastwest_model::{DnsRecord, Kind, Revision};
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
+use crate::health_check::Checks;
 use crate::journal::{Entry, Journal};
 use crate::metrics::SyncMetrics;
 use crate::snapshot::Snapshot;
@@ -75,6 +77,7 @@ pub struct Core<D> {
     triggers: Vec<jiff::Timestamp>,
     counters: BTreeMap<String, u64>,
     last_applied: Option<Instant>,
+    checks: watch::Sender<Checks>,
     /// Something changed since the last snapshot that the journal does not have.
     changed: bool,
     journal: Option<Box<dyn Journal>>,
@@ -117,6 +120,7 @@ impl<D: Dataplane> Core<D> {
             newest: None,
             latency: Duration::ZERO,
             triggers: Vec::new(),
+            checks: watch::Sender::default(),
             counters: BTreeMap::new(),
             last_applied: None,
             changed: false,
@@ -333,6 +337,9 @@ impl<D: Dataplane> Core<D> {
                 self.reconcile_error = Some(e.to_string());
             }
         }
+        let state = &self.state;
+        let checks = all.iter().filter_map(|s| Some((s.key.clone(), state.health_check(&s.key)?)));
+        self.checks.send_replace(checks.collect());
         let Self { index, state, .. } = self;
         self.refused_records = index
             .update(|u| {
@@ -394,6 +401,7 @@ impl<D: Dataplane> Core<D> {
             }
             compiled.push((key, service));
         }
+        self.update_checks(compiled.iter().map(|(key, _)| key));
         let names = std::mem::take(&mut self.names);
         let all_names = std::mem::take(&mut self.all_names);
         if !compiled.is_empty() || !names.is_empty() || all_names {
@@ -403,6 +411,28 @@ impl<D: Dataplane> Core<D> {
             self.metrics.rules_duration.observe(start.elapsed().as_secs_f64());
         }
         self.programmed(start);
+    }
+
+    fn update_checks<'a>(&self, keys: impl Iterator<Item = &'a ServiceKey>) {
+        self.checks.send_if_modified(|checks| {
+            keys.fold(false, |changed, key| {
+                let old = match self.state.health_check(key) {
+                    Some(check) => checks.insert(key.clone(), check),
+                    None => checks.remove(key),
+                };
+                changed | (old != checks.get(key).copied())
+            })
+        });
+    }
+
+    /// What `healthCheckNodePort`s tell, as it changes.
+    pub fn health_checks(&self) -> watch::Receiver<Checks> {
+        self.checks.subscribe()
+    }
+
+    /// This node is being deleted or scaled away.
+    pub fn leaving(&self) -> bool {
+        self.state.leaving()
     }
 
     fn update_names(

@@ -10,6 +10,9 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use eastwest_dns::Index;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
 use serde_json::json;
 
 use crate::metrics::SyncMetrics;
@@ -24,11 +27,25 @@ pub struct Health {
     started: Instant,
     /// Milliseconds after `started` since which something waits; 0: nothing does.
     waiting: AtomicU64,
+    /// The node is being deleted or scaled away.
+    leaving: AtomicBool,
+    healthz: Asked,
+    livez: Asked,
 }
+
+/// Answers by code.
+type Asked = Family<[(&'static str, u16); 1], Counter>;
 
 impl Health {
     pub fn new(metrics: Arc<SyncMetrics>) -> Arc<Self> {
-        Arc::new(Self { metrics, started: Instant::now(), waiting: AtomicU64::new(0) })
+        Arc::new(Self {
+            metrics,
+            started: Instant::now(),
+            waiting: AtomicU64::new(0),
+            leaving: AtomicBool::new(false),
+            healthz: Asked::default(),
+            livez: Asked::default(),
+        })
     }
 
     /// Changes are about to be programmed.
@@ -42,18 +59,38 @@ impl Health {
         self.waiting.store(0, Ordering::Relaxed);
     }
 
-    fn is_healthy(&self) -> bool {
+    /// Whether the node is about to go: load balancers shall send it nothing new.
+    pub fn set_leaving(&self, leaving: bool) {
+        self.leaving.store(leaving, Ordering::Relaxed);
+    }
+
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register("kubeproxy_proxy_healthz", "Answers of /healthz by code", self.healthz.clone());
+        registry.register("kubeproxy_proxy_livez", "Answers of /livez by code", self.livez.clone());
+    }
+
+    pub fn is_healthy(&self) -> bool {
         let since = self.waiting.load(Ordering::Relaxed);
         since == 0 || self.started.elapsed().saturating_sub(Duration::from_millis(since)) < STUCK
     }
 
-    /// `/healthz` and `/livez` as kube-proxy has them (`pkg/proxy/healthcheck/proxy_health.go`).
+    /// `/healthz` and `/livez` as kube-proxy has them (`pkg/proxy/healthcheck/proxy_health.go`): a node that is about to
+    /// go fails the first, not the second (KEP-3836).
     pub fn router(self: &Arc<Self>) -> Router {
-        Router::new().route("/healthz", get(answer)).route("/livez", get(answer)).with_state(self.clone())
+        Router::new().route("/healthz", get(healthz)).route("/livez", get(livez)).with_state(self.clone())
     }
 }
 
-async fn answer(State(health): State<Arc<Health>>) -> Response {
+async fn healthz(State(health): State<Arc<Health>>) -> Response {
+    let eligible = !health.leaving.load(Ordering::Relaxed);
+    answer(&health, eligible, &health.healthz)
+}
+
+async fn livez(State(health): State<Arc<Health>>) -> Response {
+    answer(&health, true, &health.livez)
+}
+
+fn answer(health: &Health, eligible: bool, asked: &Asked) -> Response {
     let now = jiff::Timestamp::now();
     let healthy = health.is_healthy();
     let updated = health.metrics.last_applied().and_then(|t| jiff::Timestamp::try_from(t).ok());
@@ -62,9 +99,10 @@ async fn answer(State(health): State<Arc<Health>>) -> Response {
     let body = json!({
         "lastUpdated": updated.map(|t| t.to_string()),
         "currentTime": now.to_string(),
-        "nodeEligible": true,
+        "nodeEligible": eligible,
     });
-    let code = if healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let code = if healthy && eligible { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    asked.get_or_create(&[("code", code.as_u16())]).inc();
     let headers = [(header::CONTENT_TYPE, "application/json"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
     (code, headers, body.to_string()).into_response()
 }

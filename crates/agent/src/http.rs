@@ -20,7 +20,7 @@ const RETRY: Duration = Duration::from_secs(5);
 
 /// Serves `router` until `stop`.
 pub async fn serve(
-    name: &'static str,
+    name: &str,
     address: SocketAddr,
     router: Router,
     problems: Problems,

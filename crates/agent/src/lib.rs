@@ -13,6 +13,7 @@ pub mod core;
 pub mod corefile;
 pub mod dns;
 pub mod health;
+pub mod health_check;
 pub mod http;
 pub mod journal;
 pub mod logging;

@@ -26,6 +26,7 @@ use crate::core::Core;
 use crate::corefile::Plans;
 use crate::dns::{Dns, keep_addresses};
 use crate::health::{self, Health};
+use crate::health_check;
 use crate::http;
 use crate::journal;
 use crate::metrics::{self, SyncMetrics};
@@ -203,6 +204,7 @@ pub async fn run(settings: Settings, reload: impl Fn()) -> anyhow::Result<()> {
 
     let mut registry = Registry::default();
     sync_metrics.register(&mut registry);
+    health.register(&mut registry);
     registry.register_collector(Box::new(metrics::Node {
         status,
         following,
@@ -223,6 +225,9 @@ pub async fn run(settings: Settings, reload: impl Fn()) -> anyhow::Result<()> {
     for (name, address, router) in listeners {
         tasks.spawn(http::serve(name, address, router, problems.clone(), stop.clone()));
     }
+
+    let checks = core.health_checks();
+    tasks.spawn(health_check::run(checks, health.clone(), problems.clone(), stop.clone()));
 
     let worker = Worker {
         core,

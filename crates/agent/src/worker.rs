@@ -87,6 +87,7 @@ impl<D: Dataplane + 'static> Worker<D> {
                     self.health.idle();
                 }
             }
+            self.health.set_leaving(self.core.leaving());
             let status = self.core.status();
             self.status.send_if_modified(|old| {
                 let changed = *old != status;

@@ -18,6 +18,9 @@ const LABEL_PROXY_NAME: &str = "service.kubernetes.io/service-proxy-name";
 /// EndpointSlices (and Services) with this label are for names only.
 const LABEL_HEADLESS: &str = "service.kubernetes.io/headless";
 
+/// On a Node that the cluster autoscaler is about to remove.
+const TAINT_TO_BE_DELETED: &str = "ToBeDeletedByClusterAutoscaler";
+
 /// For whom to compile.
 #[derive(Clone, Debug)]
 pub struct Context {
@@ -67,6 +70,9 @@ pub enum Object {
     Node {
         name: Arc<str>,
         zone: Option<Arc<str>>,
+        /// Being deleted, or about to be by the cluster autoscaler: load balancers shall send nothing new (KEP-3836).
+        #[serde(default)]
+        leaving: bool,
     },
 }
 
@@ -309,8 +315,13 @@ impl Context {
     pub fn node(&self, node: &Node) -> Decoded {
         let name = node.metadata.name.as_str();
         let zone = node.metadata.labels.get(LABEL_ZONE).filter(|z| !z.is_empty());
-        let object = (*name == *self.node)
-            .then(|| Object::Node { name: name.into(), zone: zone.map(|z| z.as_str().into()) });
+        let leaving = node.metadata.deletion_timestamp.is_some()
+            || node.spec.taints.iter().any(|t| t.key == TAINT_TO_BE_DELETED);
+        let object = (*name == *self.node).then(|| Object::Node {
+            name: name.into(),
+            zone: zone.map(|z| z.as_str().into()),
+            leaving,
+        });
         Decoded { object, problems: Vec::new() }
     }
 

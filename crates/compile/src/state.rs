@@ -29,13 +29,21 @@ pub struct State {
     /// TrafficSplits by their Service, sorted by name; the first takes effect.
     splits: HashMap<ServiceKey, Vec<(Arc<str>, Arc<SplitInput>)>>,
     split_owners: HashMap<Id, Arc<str>>,
-    /// This node's name and zone, once its Node is known.
-    node: Option<(Arc<str>, Option<Arc<str>>)>,
+    /// Once it is known.
+    node: Option<OwnNode>,
     problems: HashMap<(Kind, Arc<str>, Arc<str>), Vec<String>>,
     /// One allocation for each name that many objects repeat.
     names: HashSet<Arc<str>>,
     labels: HashSet<Labels>,
     compilations: AtomicU64,
+}
+
+/// What is read of this node's own Node.
+#[derive(Debug)]
+struct OwnNode {
+    name: Arc<str>,
+    zone: Option<Arc<str>>,
+    leaving: bool,
 }
 
 /// Namespace and name.
@@ -131,7 +139,7 @@ impl State {
                 }
                 touched
             }
-            Object::Node { zone, .. } => self.set_node(Some((name, zone))),
+            Object::Node { zone, leaving, .. } => self.set_node(Some(OwnNode { name, zone, leaving })),
         }
     }
 
@@ -163,8 +171,8 @@ impl State {
         here.filter(|(_, splits)| moves(splits)).map(|(key, _)| key.clone()).collect()
     }
 
-    fn set_node(&mut self, node: Option<(Arc<str>, Option<Arc<str>>)>) -> Vec<ServiceKey> {
-        let zone = |node: &Option<(_, Option<Arc<str>>)>| node.as_ref().and_then(|(_, zone)| zone.clone());
+    fn set_node(&mut self, node: Option<OwnNode>) -> Vec<ServiceKey> {
+        let zone = |node: &Option<OwnNode>| node.as_ref().and_then(|node| node.zone.clone());
         let moved = zone(&self.node) != zone(&node);
         self.node = node;
         if !moved {
@@ -207,7 +215,7 @@ impl State {
                 self.relabelled(&namespace, old.as_ref().map(|p| &*p.labels), None)
             }
             Kind::TrafficSplit => self.remove_split(&namespace, &name),
-            Kind::Node if self.node.as_ref().is_some_and(|(own, _)| *own == name) => self.set_node(None),
+            Kind::Node if self.node.as_ref().is_some_and(|own| own.name == name) => self.set_node(None),
             Kind::Node | Kind::NodeState => Vec::new(),
         }
     }
@@ -237,7 +245,7 @@ impl State {
         let namespaces = self.namespaces.iter().map(|n| (Kind::Namespace, "".into(), n.clone()));
         let records = self.records.keys().map(|(ns, n)| (Kind::DnsRecord, ns.clone(), n.clone()));
         let pods = self.pods.keys().map(|(ns, n)| (Kind::Workload, ns.clone(), n.clone()));
-        let node = self.node.iter().map(|(name, _)| (Kind::Node, "".into(), name.clone()));
+        let node = self.node.iter().map(|node| (Kind::Node, "".into(), node.name.clone()));
         let splits = self.split_owners.keys().map(|(ns, n)| (Kind::TrafficSplit, ns.clone(), n.clone()));
         services.chain(slices).chain(namespaces).chain(records).chain(pods).chain(splits).chain(node)
     }
@@ -270,7 +278,7 @@ impl State {
     }
 
     fn this_node<'a>(&'a self, context: &'a Context) -> ThisNode<'a> {
-        let zone = self.node.as_ref().and_then(|(_, zone)| zone.as_deref());
+        let zone = self.node.as_ref().and_then(|node| node.zone.as_deref());
         ThisNode { zone, node_port_addresses: &context.node_port_addresses }
     }
 
@@ -280,6 +288,11 @@ impl State {
             |s: &ServiceInput| s.external.as_ref().is_some_and(|e| e.node_ports.iter().any(|p| *p != 0));
         let found = self.services.iter().filter(|(_, e)| e.service.as_deref().is_some_and(has));
         found.map(|(key, _)| key.clone()).collect()
+    }
+
+    /// This node is being deleted, or about to be by the cluster autoscaler.
+    pub fn leaving(&self) -> bool {
+        self.node.as_ref().is_some_and(|node| node.leaving)
     }
 
     /// All Services, in no order.
@@ -353,9 +366,11 @@ impl State {
                 input: input.clone(),
             }));
         }
-        out.extend(
-            self.node.iter().map(|(name, zone)| Object::Node { name: name.clone(), zone: zone.clone() }),
-        );
+        out.extend(self.node.iter().map(|node| Object::Node {
+            name: node.name.clone(),
+            zone: node.zone.clone(),
+            leaving: node.leaving,
+        }));
         out
     }
 
