@@ -11,6 +11,7 @@
 
 pub mod core;
 pub mod corefile;
+pub mod discovery;
 pub mod dns;
 pub mod health;
 pub mod health_check;

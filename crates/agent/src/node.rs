@@ -109,17 +109,20 @@ fn default_devices(v4: &str, v6: &str) -> BTreeSet<String> {
     devices
 }
 
+/// Where a container finds the hierarchy of its node: what is mounted elsewhere is its own.
+const HOST: &str = "/host/";
+
 /// Where the cgroup2 hierarchy is mounted.
 pub fn cgroup2_mount() -> Option<PathBuf> {
     find_cgroup2(&std::fs::read_to_string("/proc/self/mounts").unwrap_or_default())
 }
 
 fn find_cgroup2(mounts: &str) -> Option<PathBuf> {
-    let mut found = mounts.lines().filter_map(|line| match line.split(' ').collect::<Vec<_>>()[..] {
+    let found = mounts.lines().filter_map(|line| match line.split(' ').collect::<Vec<_>>()[..] {
         [_, path, "cgroup2", ..] => Some(PathBuf::from(path.replace("\\040", " "))),
         _ => None,
     });
-    found.next()
+    found.min_by_key(|path| !path.starts_with(HOST))
 }
 
 /// The machine's memory, bytes; 0 when it cannot be read.
@@ -167,6 +170,9 @@ mod tests {
             "cgroup /sys/fs/cgroup/memory cgroup rw 0 0\ncgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n";
         assert_eq!(find_cgroup2(mounts), Some("/sys/fs/cgroup/unified".into()));
         assert_eq!(find_cgroup2("proc /proc proc rw 0 0\n"), None);
+        // In a container, whose own is but a part.
+        let mounts = "cgroup /sys/fs/cgroup cgroup2 rw 0 0\ncgroup2 /host/cgroup cgroup2 rw 0 0\n";
+        assert_eq!(find_cgroup2(mounts), Some("/host/cgroup".into()));
     }
 
     #[test]

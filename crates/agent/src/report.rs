@@ -164,6 +164,8 @@ fn differs(a: &NodeState, b: &NodeState) -> bool {
 async fn register(client: &Client, identity: &Identity) -> Result<(), eastwest_client::Error> {
     let options = WriteOptions::default();
     match client.get::<Node>("", &identity.name).await {
+        // Kubernetes knows its nodes.
+        Ok(old) if old.metadata.is_mirrored() => {}
         Ok(old) => {
             let new = identity.update(old.clone());
             if new.spec != old.spec || new.status != old.status {

@@ -1,13 +1,12 @@
 //! Wires the core to the kernel, the disk, the network and the controller, in the order of a start.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use eastwest_client::sync::{Machine, Position};
-use eastwest_client::{Client, Follow, Following, Received, follow};
+use eastwest_client::{Follow, Following, Received, follow};
 use eastwest_compile::Context;
 use eastwest_dataplane::devices::{DeviceOptions, Follower, NicMode, PodHook as Hook};
 use eastwest_dataplane::{Capacities, EbpfDataplane, Options, Programs};
@@ -24,6 +23,7 @@ use tracing::{info, warn};
 
 use crate::core::Core;
 use crate::corefile::Plans;
+use crate::discovery::Discovery;
 use crate::dns::{Dns, keep_addresses};
 use crate::health::{self, Health};
 use crate::health_check;
@@ -101,7 +101,7 @@ fn device_options(settings: &Settings, identity: &Identity) -> DeviceOptions {
 ///
 /// # Errors
 /// When the kernel programs cannot be had, or the core has died: without them the node is better off restarted.
-pub async fn run(settings: Settings, reload: impl Fn()) -> anyhow::Result<()> {
+pub async fn run(mut settings: Settings, reload: impl Fn()) -> anyhow::Result<()> {
     let started = jiff::Timestamp::now();
     let mut signals = Signals::new()?;
     let problems = Problems::default();
@@ -110,6 +110,11 @@ pub async fn run(settings: Settings, reload: impl Fn()) -> anyhow::Result<()> {
     problems.set("nodeIp", identity.addresses.is_empty().then_some(no_address));
     info!(node = identity.name, addresses = ?identity.addresses, version = env!("CARGO_PKG_VERSION"), "starting");
 
+    let discovery = tokio::select! {
+        opened = Discovery::open(&mut settings, &problems) => opened.context("cannot ask Kubernetes")?,
+        () = signals.end() => return Ok(()),
+    };
+    let network = discovery.network_watcher();
     let options = dataplane_options(&settings, &identity);
     if options.cgroup_root.is_none() {
         let text = "no cgroup2 is mounted: processes on the host reach no virtual IP by their sockets";
@@ -241,11 +246,16 @@ pub async fn run(settings: Settings, reload: impl Fn()) -> anyhow::Result<()> {
         stop: stop.clone(),
     };
     let mut core_done = worker.start()?;
-    tasks.spawn(controller(settings.kubeconfig.clone(), held, events, following_tx, sources, stop.clone()));
+    tasks.spawn(controller(discovery, held, events, following_tx, sources, stop.clone()));
     tasks.close();
 
+    let mut other_network = std::pin::pin!(Discovery::other_network(network));
     let died = loop {
         tokio::select! {
+            () = &mut other_network => {
+                info!("stopping, to be started with them; the kernel goes on with what is programmed");
+                break false;
+            }
             signal = signals.next() => match signal {
                 Signal::Reload => {
                     info!("reloading");
@@ -282,9 +292,9 @@ pub async fn run(settings: Settings, reload: impl Fn()) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Follows the controller and reports to it; waits for its kubeconfig if need be, and takes another one when it comes.
+/// Follows a controller and reports to it; waits for one if need be, and takes another when that is due.
 async fn controller(
-    kubeconfig: PathBuf,
+    mut discovery: Discovery,
     held: Option<Position>,
     events: mpsc::Sender<Received>,
     following: watch::Sender<Following>,
@@ -297,16 +307,15 @@ async fn controller(
     let seed = node.bytes().fold(u64::from(clock.subsec_nanos()), |a, b| a.wrapping_mul(31) ^ u64::from(b));
     let mut held = held;
     while !stop.is_cancelled() {
-        let text = tokio::fs::read(&kubeconfig).await.ok();
-        let client = match Client::from_path(Some(&kubeconfig), None).await {
+        let client = match discovery.next().await {
             Ok(client) => {
-                sources.problems.set("kubeconfig", None);
+                sources.problems.set("controller", None);
                 client
             }
             Err(e) => {
-                sources.problems.set("kubeconfig", Some(e.to_string()));
+                sources.problems.set("controller", Some(e));
                 tokio::select! {
-                    () = tokio::time::sleep(RETRY) => {}
+                    () = tokio::time::sleep(discovery.pause()) => {}
                     () = stop.cancelled() => {}
                 }
                 continue;
@@ -323,22 +332,11 @@ async fn controller(
         tokio::select! {
             () = follow(follower) => return,
             () = report::run(client, sources.clone(), stop.clone()) => return,
-            () = another_file(&kubeconfig, text) => info!("another kubeconfig: connecting with it"),
+            () = discovery.changed(following.subscribe()) => {}
             () = stop.cancelled() => return,
         }
         following.send_modify(|f| f.connected = false);
         held.clone_from(&sources.status.borrow().applied);
-    }
-}
-
-/// Waits until the file has another content; one that is gone for a moment is not another.
-async fn another_file(path: &Path, content: Option<Vec<u8>>) {
-    loop {
-        tokio::time::sleep(RETRY).await;
-        let now = tokio::fs::read(path).await.ok();
-        if now.is_some() && now != content {
-            return;
-        }
     }
 }
 
@@ -400,6 +398,11 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
         })
+    }
+
+    /// Waits for one that ends the agent.
+    async fn end(&mut self) {
+        while let Signal::Reload = self.next().await {}
     }
 
     async fn next(&mut self) -> Signal {

@@ -29,6 +29,16 @@ choice! {
     }
 }
 
+choice! {
+    /// How the controller is found.
+    pub enum Discovery {
+        /// By the kubeconfig file.
+        Kubeconfig = "kubeconfig",
+        /// By asking the Kubernetes API server for the endpoints of its Service.
+        Kubernetes = "kubernetes",
+    }
+}
+
 fn any(port: u16) -> SocketAddr {
     (std::net::Ipv6Addr::UNSPECIFIED, port).into()
 }
@@ -53,13 +63,21 @@ settings! {
         node_name: String = String::new(),
         /// Kubeconfig of the controller to follow.
         kubeconfig: PathBuf = PathBuf::from("/etc/eastwest/agent.kubeconfig"),
+        /// How the controller is found: by that file, or by asking the Kubernetes API server.
+        controller_discovery: Discovery = Discovery::Kubeconfig,
+        /// Kubeconfig of the Kubernetes API server; empty: the pod's service account.
+        kubernetes_kubeconfig: Option<PathBuf> = None,
+        /// URL of the Kubernetes API server, https://HOST:PORT; empty: as the kubeconfig or the pod's environment says.
+        kubernetes_api_server: String = String::new(),
+        /// In Kubernetes: the token that is shown to the controller, of audience eastwest.
+        controller_token: PathBuf = PathBuf::from("/var/run/secrets/eastwest/token"),
         /// Addresses by which other nodes reach this one; empty: those of the device with the default route.
         node_ip: Vec<IpAddr> = Vec::new(),
         /// Address ranges of this node's pods, told to the controller.
         pod_cidr: Vec<IpNet> = Vec::new(),
-        /// Ranges of virtual addresses, as the controller has them.
+        /// Ranges of virtual addresses, as the controller has them; empty: as Kubernetes says.
         service_cidr: Vec<IpNet> = nets(&["10.96.0.0/16", "fd00:10:96::/112"]),
-        /// Addresses of the cluster's DNS, answered on this node.
+        /// Addresses of the cluster's DNS, answered on this node; empty: those of the Service kube-dns in Kubernetes.
         cluster_dns: Vec<IpAddr> = addresses(&["10.96.0.10", "fd00:10:96::a"]),
         /// Address of this node's DNS, the same on every node; empty: none.
         node_local_dns: Option<IpAddr> = Some(Ipv4Addr::new(169, 254, 20, 10).into()),

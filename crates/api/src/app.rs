@@ -1,4 +1,5 @@
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -39,9 +40,14 @@ pub(crate) struct Inner {
     /// Open agent streams by node.
     connected: Mutex<HashMap<String, usize>>,
     pub(crate) closing: CancellationToken,
+    /// The mirrored objects are not all here yet.
+    incomplete: AtomicBool,
     pub(crate) observer: Option<Observer>,
     pub(crate) requests: tokio::sync::Semaphore,
 }
+
+/// Why agents have to wait after the start of a mirroring controller.
+pub(crate) const INCOMPLETE: &str = "the objects of the Kubernetes API server are not all here yet";
 
 /// Requests at work at once; more are told to come again. Watches and streams do not count.
 const REQUESTS_MAX: usize = 1024;
@@ -63,6 +69,7 @@ impl App {
             auth,
             connected: Mutex::default(),
             closing: CancellationToken::new(),
+            incomplete: AtomicBool::new(false),
             observer,
             requests: tokio::sync::Semaphore::new(REQUESTS_MAX),
         })))
@@ -86,11 +93,23 @@ impl App {
     pub fn unready(&self) -> Option<&'static str> {
         if self.closing() {
             Some("shutting down")
+        } else if self.incomplete() {
+            Some(INCOMPLETE)
         } else if !self.store().healthy() {
             Some("the store cannot write to disk")
         } else {
             None
         }
+    }
+
+    /// Says whether objects are still missing that are mirrored from elsewhere. Meanwhile agents are sent away: a full
+    /// list that is not full would make them drop what is in use.
+    pub fn set_incomplete(&self, incomplete: bool) {
+        self.0.incomplete.store(incomplete, Ordering::Release);
+    }
+
+    pub(crate) fn incomplete(&self) -> bool {
+        self.0.incomplete.load(Ordering::Acquire)
     }
 
     pub(crate) fn realm(&self, kind: Kind) -> &Realm {

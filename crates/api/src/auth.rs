@@ -1,3 +1,7 @@
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
 use eastwest_model::Kind;
 use http::{HeaderMap, Method, header};
 use subtle::ConstantTimeEq;
@@ -39,10 +43,17 @@ impl Role {
     }
 }
 
+/// Knows tokens that are not in the controller's own list.
+pub trait Reviewer: Send + Sync {
+    /// The role of a token; `None` when it is not valid, or that cannot be found out now.
+    fn review(&self, token: String) -> Pin<Box<dyn Future<Output = Option<Role>> + Send + '_>>;
+}
+
 /// The bearer tokens and their roles.
 #[derive(Clone, Default)]
 pub struct Auth {
     tokens: Vec<(String, Role)>,
+    reviewer: Option<Arc<dyn Reviewer>>,
 }
 
 impl std::fmt::Debug for Auth {
@@ -54,17 +65,26 @@ impl std::fmt::Debug for Auth {
 
 impl Auth {
     pub fn new(tokens: impl IntoIterator<Item = (String, Role)>) -> Self {
-        Self { tokens: tokens.into_iter().filter(|(t, _)| !t.is_empty()).collect() }
+        Self { tokens: tokens.into_iter().filter(|(t, _)| !t.is_empty()).collect(), reviewer: None }
     }
 
-    /// The role of the request's token; `None` without a valid one. Takes the same time whichever token it is.
-    pub fn role(&self, headers: &HeaderMap) -> Option<Role> {
-        let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-        let (scheme, token) = value.split_once(' ')?;
-        if !scheme.eq_ignore_ascii_case("bearer") {
-            return None;
+    /// Asks `reviewer` about tokens that are not in the list.
+    pub fn with_reviewer(self, reviewer: Arc<dyn Reviewer>) -> Self {
+        Self { reviewer: Some(reviewer), ..self }
+    }
+
+    /// The role of the request's token; `None` without a valid one.
+    pub async fn role(&self, headers: &HeaderMap) -> Option<Role> {
+        let token = bearer(headers)?;
+        match (self.known(token), &self.reviewer) {
+            (None, Some(reviewer)) if !token.is_empty() => reviewer.review(token.to_owned()).await,
+            (role, _) => role,
         }
-        let token = token.trim().as_bytes();
+    }
+
+    /// Takes the same time whichever token it is.
+    fn known(&self, token: &str) -> Option<Role> {
+        let token = token.as_bytes();
         let mut role = None;
         for (known, of) in &self.tokens {
             if bool::from(known.as_bytes().ct_eq(token)) {
@@ -73,6 +93,12 @@ impl Auth {
         }
         role
     }
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
 /// Paths that need no token: health, version and the dashboard's files.
@@ -105,21 +131,32 @@ mod tests {
         }
     }
 
-    #[test]
-    fn tokens() {
+    struct Only(&'static str);
+
+    impl Reviewer for Only {
+        fn review(&self, token: String) -> Pin<Box<dyn Future<Output = Option<Role>> + Send + '_>> {
+            Box::pin(std::future::ready((token == self.0).then_some(Role::Agent)))
+        }
+    }
+
+    #[tokio::test]
+    async fn tokens() {
         let auth = Auth::new([("secret".into(), Role::Admin), (String::new(), Role::Admin)]);
-        for (value, expected) in [
-            ("Bearer secret", Some(Role::Admin)),
-            ("bearer  secret ", Some(Role::Admin)),
-            ("Bearer secre", None),
-            ("Bearer ", None),
-            ("Basic secret", None),
-            ("secret", None),
+        let reviewed = auth.clone().with_reviewer(Arc::new(Only("other")));
+        for (value, expected, with_reviewer) in [
+            ("Bearer secret", Some(Role::Admin), Some(Role::Admin)),
+            ("bearer  secret ", Some(Role::Admin), Some(Role::Admin)),
+            ("Bearer secre", None, None),
+            ("Bearer other", None, Some(Role::Agent)),
+            ("Bearer ", None, None),
+            ("Basic secret", None, None),
+            ("secret", None, None),
         ] {
             let headers = HeaderMap::from_iter([(header::AUTHORIZATION, value.parse().unwrap())]);
-            assert_eq!(auth.role(&headers), expected, "{value:?}");
+            assert_eq!(auth.role(&headers).await, expected, "{value:?}");
+            assert_eq!(reviewed.role(&headers).await, with_reviewer, "{value:?}");
         }
-        assert_eq!(auth.role(&HeaderMap::new()), None);
+        assert_eq!(auth.role(&HeaderMap::new()).await, None);
     }
 
     #[test]

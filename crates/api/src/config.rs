@@ -14,6 +14,8 @@ pub struct Config {
     pub dns_service_ips: Vec<IpAddr>,
     /// The DNS zone of cluster names.
     pub zone: String,
+    /// All objects come from elsewhere: clients may not create any.
+    pub read_only: bool,
 }
 
 impl Default for Config {
@@ -28,6 +30,7 @@ impl Default for Config {
                 IpAddr::from([0xfd00u16, 0x10, 0x96, 0, 0, 0, 0, 0xa]),
             ],
             zone: DEFAULT_ZONE.into(),
+            read_only: false,
         }
     }
 }

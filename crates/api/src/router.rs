@@ -7,7 +7,7 @@ use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use eastwest_model::{DnsRecord, EndpointSlice, Namespace, Node, NodeState, Service, TrafficSplit, Workload};
-use http::Method;
+use http::{HeaderMap, Method};
 
 use crate::app::Observation;
 use crate::auth::public;
@@ -80,7 +80,7 @@ async fn front(State(app): State<App>, request: Request, next: Next) -> Response
         _ => "OTHER",
     };
     let plural = resource.as_ref().map_or("", |r| r.kind.plural());
-    let response = match admit(&app, &request, &path) {
+    let response = match admit(&app, &method, &path, request.headers()).await {
         Err(e) => answer(&path, e),
         Ok(()) if verb == "WATCH" || path == "/v1/agent/stream" => next.run(request).await,
         Ok(()) => match tokio::time::timeout(TURN, app.0.requests.acquire()).await {
@@ -95,14 +95,14 @@ async fn front(State(app): State<App>, request: Request, next: Next) -> Response
     response
 }
 
-fn admit(app: &App, request: &Request, path: &str) -> Result<(), ApiError> {
+async fn admit(app: &App, method: &Method, path: &str, headers: &HeaderMap) -> Result<(), ApiError> {
     if public(path) {
         return Ok(());
     }
-    let role = app.0.auth.role(request.headers()).ok_or_else(ApiError::unauthorized)?;
-    if role.allows(request.method(), path) {
+    let role = app.0.auth.role(headers).await.ok_or_else(ApiError::unauthorized)?;
+    if role.allows(method, path) {
         return Ok(());
     }
-    let message = format!("role {:?} may not {} {path}", role.name(), request.method());
+    let message = format!("role {:?} may not {} {path}", role.name(), method);
     Err(ApiError::forbidden(message))
 }

@@ -103,7 +103,8 @@ impl Editor {
         let service = state
             .service
             .clone()
-            .filter(|s| !s.spec.selector.is_empty() && s.service_type() != ServiceType::ExternalName);
+            .filter(|s| !s.spec.selector.is_empty() && s.service_type() != ServiceType::ExternalName)
+            .filter(|s| !s.metadata.is_mirrored());
         if service.is_none() && state.slices.is_empty() {
             return None;
         }

@@ -60,6 +60,9 @@ pub async fn agent_stream(
     if let Some(e) = errors.first() {
         return ApiError::bad_request(format!("query parameter {e}")).into_problem();
     }
+    if app.incomplete() {
+        return ApiError::unavailable(crate::app::INCOMPLETE.to_owned()).into_problem();
+    }
     let store = app.store().clone();
     let known = match (&q.store_id, q.revision) {
         (Some(id), Some(revision)) if id == store.id() => Some(Revision(revision)),

@@ -92,6 +92,12 @@ impl Tx<'_, '_> {
         self.txn.view().range(kind, namespace, None).map(|o| o.key.clone()).collect()
     }
 
+    /// Objects of a kind that have a label.
+    pub fn labelled(&self, kind: Kind, label: &str) -> Vec<Key> {
+        let all = self.txn.view().range(kind, None, None);
+        all.filter(|o| o.labels.contains_key(label)).map(|o| o.key.clone()).collect()
+    }
+
     pub fn any(&self, kind: Kind, namespace: &str) -> bool {
         self.txn.view().range(kind, Some(namespace), None).next().is_some()
     }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use eastwest_model::{FieldError, Kind, Namespace, Resource};
+use eastwest_model::{FieldError, Kind, LABEL_SOURCE, Namespace, ObjectMeta, Resource};
 use eastwest_store::Object;
 
 use crate::ApiError;
@@ -50,6 +50,40 @@ fn check_namespace<T: Served>(tx: &Tx<'_, '_>, object: &T, creating: bool) -> Re
             "metadata.namespace",
             "is terminating",
         ));
+    }
+    Ok(())
+}
+
+/// What is mirrored from elsewhere is changed there and not here, and nothing of ours may look like it.
+fn check_source(
+    tx: &Tx<'_, '_>,
+    new: &ObjectMeta,
+    old: Option<&ObjectMeta>,
+    kind: Kind,
+) -> Result<(), ApiError> {
+    if let Some(old) = old {
+        not_mirrored(old, kind)?;
+    } else if tx.config.read_only && kind != Kind::NodeState {
+        let message = format!(
+            "{} {:?} is forbidden: this controller takes its objects from Kubernetes; create it there",
+            kind.plural(),
+            new.name
+        );
+        return Err(ApiError::forbidden(message));
+    }
+    if new.is_mirrored() {
+        let field = format!("metadata.labels[{LABEL_SOURCE}]");
+        let error = FieldError::forbidden(&field, "is set by the controller, on objects that it mirrors");
+        return Err(ApiError::invalid(kind, &new.name, &[error]));
+    }
+    Ok(())
+}
+
+/// Refuses to write to a mirrored object.
+fn not_mirrored(old: &ObjectMeta, kind: Kind) -> Result<(), ApiError> {
+    if old.is_mirrored() {
+        let why = "the object is mirrored from Kubernetes and read-only here; write to it there";
+        return Err(ApiError::conflict(kind, &old.name, why));
     }
     Ok(())
 }
@@ -103,6 +137,7 @@ pub fn create<T: Served>(tx: &mut Tx<'_, '_>, mut object: T, dry_run: bool) -> O
             ApiError::bad_request("resourceVersion should not be set on objects to be created").into()
         );
     }
+    check_source(tx, object.metadata(), None, T::KIND)?;
     check_namespace(tx, &object, true)?;
     if tx.get::<T>(&object.metadata().namespace, &object.metadata().name).is_some() {
         return Err(ApiError::already_exists(T::KIND, &object.metadata().name).into());
@@ -172,6 +207,7 @@ pub fn update<T: Served>(
     };
     let mut object = change(Some(&old))?;
     fit_to_path(&mut object, namespace, Some(name))?;
+    check_source(tx, object.metadata(), Some(old.metadata()), T::KIND)?;
     let (meta, was) = (object.metadata_mut(), old.metadata());
     if !meta.resource_version.is_empty() && meta.resource_version != was.resource_version {
         return Err(ApiError::modified(T::KIND, name).into());
@@ -247,6 +283,7 @@ pub fn delete<T: Served>(
 ) -> Result<Deleted, Refused<Deleted>> {
     let object = tx.get::<T>(namespace, name).ok_or_else(|| ApiError::not_found(T::KIND, name))?;
     let meta = object.metadata();
+    not_mirrored(meta, T::KIND)?;
     for (what, asked, actual) in [
         ("UID", &preconditions.uid, &meta.uid),
         ("ResourceVersion", &preconditions.resource_version, &meta.resource_version),
@@ -318,13 +355,16 @@ fn erase<T: Served>(tx: &mut Tx<'_, '_>, object: T) -> Result<Arc<Object>, ApiEr
     Ok(stored)
 }
 
-/// Deletes what is in a namespace; what finalizers hold is marked.
-fn empty(tx: &mut Tx<'_, '_>, namespace: &str) {
+/// Deletes what is in a namespace, save what is mirrored; what finalizers hold is marked.
+pub fn empty(tx: &mut Tx<'_, '_>, namespace: &str) {
     for kind in NAMESPACED {
         for key in tx.keys(kind, Some(namespace)) {
             with_kind!(kind, T => {
                 // It may have gone with another, as slices go with their Service.
                 let Some(object) = tx.get::<T>(namespace, &key.name) else { continue };
+                if object.metadata().is_mirrored() {
+                    continue;
+                }
                 if object.metadata().finalizers.is_empty() {
                     let mut last = object.clone();
                     tx.delete(&mut last);

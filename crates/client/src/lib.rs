@@ -9,6 +9,7 @@ mod client;
 mod error;
 mod follow;
 mod kubeconfig;
+mod kubernetes;
 pub mod lines;
 mod manifest;
 pub mod sync;
@@ -17,4 +18,5 @@ pub use client::{Client, ListOptions, WatchEvent, WatchEventType, WriteOptions, 
 pub use error::{Error, Status, StatusCause, StatusDetails};
 pub use follow::{Follow, Following, Received, follow};
 pub use kubeconfig::load as load_kubeconfig;
+pub use kubernetes::kubernetes_config;
 pub use manifest::{Applied, Outcome, three_way};

@@ -1,8 +1,10 @@
 //! `eastwest-controller`: the API and the dashboard over a sled store. Wiring only.
 
+mod cluster;
 mod dashboard;
 mod metrics;
 mod pki;
+mod review;
 mod serve;
 
 use std::net::{IpAddr, SocketAddr};
@@ -16,6 +18,18 @@ use ipnet::IpNet;
 choice! {
     /// Form of log lines.
     pub enum LogFormat { Text = "text", Json = "json" }
+}
+
+choice! {
+    /// Where objects come from.
+    pub enum Source {
+        /// Clients write them through this API; they are kept on disk.
+        Api = "api",
+        /// All are mirrored from a Kubernetes API server, and kept in memory.
+        Kubernetes = "kubernetes",
+        /// Mirrored ones and, beside them, ones written here. For a single controller.
+        Both = "both",
+    }
 }
 
 settings! {
@@ -37,6 +51,14 @@ settings! {
         dns_service_ip: Vec<IpAddr> = eastwest_api::Config::default().dns_service_ips,
         /// DNS zone of cluster names.
         zone: String = eastwest_model::DEFAULT_ZONE.to_owned(),
+        /// Where objects come from: this API, a Kubernetes API server, or both.
+        source: Source = Source::Api,
+        /// Kubeconfig of the Kubernetes API server; empty: the pod's service account.
+        kubernetes_kubeconfig: Option<PathBuf> = None,
+        /// URL of the Kubernetes API server, https://HOST:PORT; empty: as the kubeconfig or the pod's environment says.
+        kubernetes_api_server: String = String::new(),
+        /// Service account of the agents in Kubernetes, NAMESPACE:NAME; without a namespace, the controller's own.
+        agent_service_account: String = "eastwest-agent".to_owned(),
         /// Log filter: a level, or tracing's directives.
         log_level: String = "info".to_owned(),
         /// Form of log lines.

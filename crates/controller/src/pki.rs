@@ -37,11 +37,7 @@ impl Pki {
     /// Loads or makes the CA in `data_dir/pki`. `names` are the host names and addresses that clients use.
     pub fn open(data_dir: &Path, names: Vec<String>) -> Result<Self> {
         let dir = data_dir.join("pki");
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&dir)
-            .with_context(|| format!("cannot create {}", dir.display()))?;
+        make_dir(&dir)?;
         let (cert_path, key_path) = (dir.join("ca.crt"), dir.join("ca.key"));
         let (ca_pem, ca_key) = if key_path.exists() {
             let key = fs::read_to_string(&key_path)
@@ -55,12 +51,11 @@ impl Pki {
                     .with_context(|| format!("{} is not a private key", key_path.display()))?,
             )
         } else {
-            let key = KeyPair::generate()?;
-            let pem = ca_params().self_signed(&key)?.pem();
+            let (pem, key) = new_ca()?;
             // The certificate first: a key alone would be taken for a whole CA.
             write(&cert_path, &pem, 0o644)?;
-            write(&key_path, &key.serialize_pem(), 0o600)?;
-            (pem, key)
+            write(&key_path, &key, 0o600)?;
+            (pem, KeyPair::from_pem(&key)?)
         };
         Ok(Self { dir, ca_pem, ca_key, names })
     }
@@ -118,6 +113,25 @@ impl Pki {
         }
         Ok(Role::ALL.into_iter().filter_map(|r| Some((tokens.get(r.name())?.clone(), r))).collect())
     }
+}
+
+/// A new CA: its certificate and its key, PEM.
+pub fn new_ca() -> Result<(String, String)> {
+    let key = KeyPair::generate()?;
+    Ok((ca_params().self_signed(&key)?.pem(), key.serialize_pem()))
+}
+
+/// Makes [`Pki::open`] find a CA that is shared with others.
+pub fn adopt(data_dir: &Path, (cert, key): &(String, String)) -> Result<()> {
+    let dir = data_dir.join("pki");
+    make_dir(&dir)?;
+    write(&dir.join("ca.crt"), cert, 0o644)?;
+    write(&dir.join("ca.key"), key, 0o600)
+}
+
+fn make_dir(dir: &Path) -> Result<()> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    made.with_context(|| format!("cannot create {}", dir.display()))
 }
 
 /// 256 bits, in hexadecimal.

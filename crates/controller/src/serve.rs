@@ -8,17 +8,19 @@ use anyhow::{Context, Result};
 use axum::Router;
 use axum_server::tls_rustls::RustlsConfig;
 use eastwest_api::{App, Auth, Config};
-use eastwest_store::{Options, Sled, Store};
+use eastwest_store::{Memory, Options, Sled, Store};
 use hyper_util::rt::TokioTimer;
 use prometheus_client::registry::Registry;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, reload};
 
+use crate::cluster::Cluster;
 use crate::metrics::Metrics;
 use crate::pki::{self, Pki};
-use crate::{LogFormat, Settings, dashboard, metrics};
+use crate::{LogFormat, Settings, Source, dashboard, metrics};
 
 /// How long requests at work may take after SIGTERM.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -62,8 +64,13 @@ pub async fn run(settings: Settings, log_level: impl Fn() -> Result<String>) -> 
         service_ranges: settings.service_cidr.clone(),
         dns_service_ips: settings.dns_service_ip.clone(),
         zone: settings.zone.clone(),
+        read_only: settings.source == Source::Kubernetes,
     };
     config.check()?;
+    let cluster = match settings.source {
+        Source::Api => None,
+        Source::Kubernetes | Source::Both => Some(Cluster::new(&settings).await?),
+    };
     let advertise_url = match settings.advertise_url.as_str() {
         "" => format!("https://127.0.0.1:{}", settings.listen.port()),
         url => url.trim_end_matches('/').to_owned(),
@@ -81,16 +88,41 @@ pub async fn run(settings: Settings, log_level: impl Fn() -> Result<String>) -> 
     let options = Options { on_flush: Some(metrics.on_flush()), ..Options::default() };
     let path = settings.data_dir.join("store");
     let backups = settings.data_dir.join("backup");
-    let opened = tokio::task::spawn_blocking(move || Store::open(Sled::open(&path)?, options)).await?;
+    let in_memory = settings.source == Source::Kubernetes;
+    let open = move || match in_memory {
+        true => Store::open(Memory, options),
+        false => Store::open(Sled::open(&path)?, options),
+    };
+    let opened = tokio::task::spawn_blocking(open).await?;
     let store = opened.map_err(|e| anyhow::anyhow!("{e}. {}", restore_hint(&settings.data_dir, &backups)))?;
 
+    if let Some(cluster) = &cluster {
+        let ca = tokio::select! {
+            ca = cluster.shared_ca() => ca,
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+        };
+        pki::adopt(&settings.data_dir, &ca)?;
+    }
     let pki = Pki::open(&settings.data_dir, pki::names(&settings.san, &host, settings.listen.ip()))?;
     let tokens = pki.tokens()?;
     pki::write_kubeconfigs(&settings.data_dir, &advertise_url, &pki, &tokens)?;
     let tls = RustlsConfig::from_config(pki.server_config()?);
 
-    let app = App::new(store.clone(), config, Auth::new(tokens), Some(metrics.observer()))?;
-    app.bootstrap().await.context("cannot create the system objects")?;
+    let mut auth = Auth::new(tokens);
+    if let Some(cluster) = &cluster {
+        auth = auth.with_reviewer(cluster.reviewer());
+    }
+    let app = App::new(store.clone(), config, auth, Some(metrics.observer()))?;
+    let stop = CancellationToken::new();
+    match cluster {
+        None => app.bootstrap().await.context("cannot create the system objects")?,
+        Some(cluster) => {
+            tokio::spawn(cluster.mirror(app.clone(), &mut registry).run(stop.clone()));
+            tokio::spawn(cluster.keep_dns_service(stop.clone()));
+        }
+    }
+    let _stop = stop.drop_guard();
     let router = eastwest_api::router(app.clone(), Some(dashboard::routes()));
 
     let mut servers = tokio::task::JoinSet::new();
@@ -126,7 +158,7 @@ pub async fn run(settings: Settings, log_level: impl Fn() -> Result<String>) -> 
                 Ok(config) => tls.reload_from_config(config),
                 Err(error) => tracing::error!(%error, "certificate not renewed"),
             },
-            _ = back_up.tick() => {
+            _ = back_up.tick(), if !in_memory => {
                 // Not awaited: a disk that is slow holds nothing up.
                 tokio::task::spawn_blocking({
                     let (store, backups) = (store.clone(), backups.clone());
@@ -149,11 +181,10 @@ pub async fn run(settings: Settings, log_level: impl Fn() -> Result<String>) -> 
     while let Some(ended) = servers.join_next().await {
         ended??;
     }
-    tokio::task::spawn_blocking({
+    if !in_memory {
         let (store, backups) = (store.clone(), backups.clone());
-        move || back_up_now(&store, &backups)
-    })
-    .await?;
+        tokio::task::spawn_blocking(move || back_up_now(&store, &backups)).await?;
+    }
     drop((app, router));
     // Every acknowledged write is on disk already; this waits for those nobody waits for.
     if tokio::time::timeout(DRAIN, store.close()).await.is_err() {

@@ -39,5 +39,9 @@ pub const LABEL_ZONE: &str = "topology.kubernetes.io/zone";
 pub const LABEL_SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// The label that names the controller which owns an EndpointSlice.
 pub const LABEL_MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
+/// The label of objects that were not written through our own API; its value says where they come from.
+pub const LABEL_SOURCE: &str = "eastwest.dev/source";
+/// The value of [`LABEL_SOURCE`] for objects mirrored from a Kubernetes API server.
+pub const SOURCE_KUBERNETES: &str = "kubernetes";
 /// Our value of [`LABEL_MANAGED_BY`].
 pub const MANAGED_BY: &str = "endpointslice-controller.eastwest.dev";

@@ -3,6 +3,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::LABEL_SOURCE;
+
 /// Labels and annotations: sorted, so that encoded objects compare byte for byte.
 pub type Map = BTreeMap<String, String>;
 
@@ -67,6 +69,13 @@ pub struct ObjectMeta {
     /// Deprecated in Kubernetes; accepted and ignored.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub self_link: String,
+}
+
+impl ObjectMeta {
+    /// Whether the object is mirrored from elsewhere, and so read-only here.
+    pub fn is_mirrored(&self) -> bool {
+        self.labels.contains_key(LABEL_SOURCE)
+    }
 }
 
 /// The object that caused this one; it goes when that one goes.
