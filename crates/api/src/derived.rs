@@ -7,10 +7,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use eastwest_model::{
-    AddressType, EndpointPort, EndpointSlice, Kind, LABEL_MANAGED_BY, MANAGED_BY, Map, Protocol, Revision,
-    Service, TrafficSplit, selects,
+    AddressType, EndpointPort, EndpointSlice, Kind, LABEL_MANAGED_BY, LABEL_SOURCE, MANAGED_BY, Map,
+    Protocol, Revision, Service, TrafficSplit, selects,
 };
-use eastwest_store::View;
+use eastwest_store::{Object, View};
 
 use crate::allocate::NodePorts;
 
@@ -86,7 +86,8 @@ impl Derived {
                 this.set_split(None, Some(&split));
             }
         }
-        for object in view.range(Kind::Workload, None, None) {
+        let ours = |o: &&Arc<Object>| !o.labels.contains_key(LABEL_SOURCE);
+        for object in view.range(Kind::Workload, None, None).filter(ours) {
             let name = (object.key.namespace.clone(), object.key.name.clone());
             this.set_workload_labels(&name, None, Some(&object.labels));
         }

@@ -186,6 +186,10 @@ impl Served for Workload {
 
     fn changed(tx: &mut Tx<'_, '_>, old: Option<&Self>, new: Option<&Self>) {
         let Some(meta) = new.or(old).map(|w| &w.metadata) else { return };
+        // Endpoints of Kubernetes' Pods are Kubernetes' business: nothing here selects them.
+        if meta.is_mirrored() {
+            return;
+        }
         let name = name_of(meta);
         let labels = [old.map(|w| &w.metadata.labels), new.map(|w| &w.metadata.labels)];
         tx.derived.set_workload_labels(&name, labels[0], labels[1]);

@@ -149,8 +149,6 @@ impl FromKubernetes for Workload {
             ..Self::default()
         };
         slim(&mut object);
-        // Endpoints come from Kubernetes: nothing here selects Pods.
-        object.metadata.labels.clear();
         // Nothing here reads how a Pod ends, only that it has.
         object.metadata.deletion_timestamp = None;
         object.metadata.deletion_grace_period_seconds = None;
@@ -262,7 +260,8 @@ mod tests {
             assert_eq!(found, addresses, "{spec} {status}");
             if let Some(w) = workload {
                 assert_eq!((w.kind.as_str(), w.api_version.as_str()), ("Workload", "eastwest.dev/v1"));
-                assert!(w.metadata.labels.is_empty() && w.metadata.annotations.is_empty());
+                assert_eq!(w.metadata.labels["a"], "b");
+                assert!(w.metadata.annotations.is_empty());
             }
         }
     }

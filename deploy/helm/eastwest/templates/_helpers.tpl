@@ -1,7 +1,6 @@
 {{- define "eastwest.labels" -}}
 app.kubernetes.io/name: eastwest
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 {{- define "eastwest.selector" -}}
 app.kubernetes.io/name: eastwest
