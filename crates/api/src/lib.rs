@@ -27,6 +27,7 @@ mod strategic;
 mod stream;
 mod table;
 mod topology;
+mod trace;
 mod transaction;
 mod wait;
 mod watch;

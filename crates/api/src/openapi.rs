@@ -30,11 +30,14 @@ use crate::error::{Problem, Status};
 use crate::kinds::Served;
 use crate::read::json_response;
 use crate::resource::base;
-use crate::{ApiError, App, stream, topology};
+use crate::{ApiError, App, stream, topology, trace};
 
 /// Our own paths, with their part of the document.
 pub fn own() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(stream::agent_stream)).routes(routes!(topology::topology))
+    OpenApiRouter::new()
+        .routes(routes!(stream::agent_stream))
+        .routes(routes!(topology::topology))
+        .routes(routes!(trace::trace))
 }
 
 /// The whole document.

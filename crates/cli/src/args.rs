@@ -4,7 +4,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 
 use crate::lab::{AskArgs, LabCommand, ServeArgs};
-use crate::{apply, delete, demo, dns, get, status, wait};
+use crate::{apply, delete, demo, dns, get, status, trace, wait};
 
 /// Services, DNS and their state on every node of a cluster.
 #[derive(Parser, Debug)]
@@ -40,6 +40,8 @@ pub enum Command {
     Wait(wait::WaitArgs),
     /// Show what every node has programmed
     Status(status::StatusArgs),
+    /// Show what a connection would get, and why
+    Trace(trace::TraceArgs),
     /// Ask a node's DNS server
     Dns(dns::DnsArgs),
     /// Build and use clusters of network namespaces on this machine

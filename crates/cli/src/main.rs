@@ -14,6 +14,7 @@ mod manifest;
 mod output;
 mod server;
 mod status;
+mod trace;
 mod wait;
 
 use std::process::ExitCode;
@@ -53,6 +54,7 @@ fn run(args: Args) -> Result<ExitCode> {
         Command::Delete(args) => block_on(delete::run(to, args)),
         Command::Wait(args) => block_on(wait::run(to, args)),
         Command::Status(args) => block_on(status::run(to, args)),
+        Command::Trace(args) => block_on(trace::run(to, args)),
         Command::Dns(args) => dns::run(to, args),
         Command::Version => {
             say!("eastwest {}", env!("CARGO_PKG_VERSION"));

@@ -7,6 +7,7 @@
 //! kube-proxy's (`pkg/proxy/topology.go`, `endpointslicecache.go`) and, for names, the Kubernetes DNS specification's.
 
 mod choose;
+mod explain;
 mod input;
 mod rules;
 pub mod slots;
@@ -15,6 +16,7 @@ mod state;
 mod types;
 
 pub use choose::{Candidate, Policy, Verdict};
+pub use explain::{Considered, Explained, From, Outcome, Reason};
 pub use input::{
     Context, DecodeError, Decoded, EndpointInput, ExternalInput, Labels, Object, ServiceInput, ServiceMode,
     SliceInput, SplitInput,

@@ -27,7 +27,7 @@ pub struct State {
     records: BTreeMap<(Arc<str>, Arc<str>), Arc<DnsRecord>>,
     pods: Pods,
     /// TrafficSplits by their Service, sorted by name; the first takes effect.
-    splits: HashMap<ServiceKey, Vec<(Arc<str>, Arc<SplitInput>)>>,
+    splits: HashMap<ServiceKey, Splits>,
     split_owners: HashMap<Id, Arc<str>>,
     /// Once it is known.
     node: Option<OwnNode>,
@@ -46,6 +46,8 @@ struct OwnNode {
     leaving: bool,
 }
 
+/// Those of one Service, by name.
+type Splits = Vec<(Arc<str>, Arc<SplitInput>)>;
 /// Namespace and name.
 type Id = (Arc<str>, Arc<str>);
 
@@ -165,7 +167,7 @@ impl State {
         new: Option<&[(Arc<str>, Arc<str>)]>,
     ) -> Vec<ServiceKey> {
         let here = self.splits.iter().filter(|(key, _)| key.namespace == *namespace);
-        let moves = |splits: &[(Arc<str>, Arc<SplitInput>)]| {
+        let moves = |splits: &Splits| {
             splits.first().is_some_and(|(_, s)| old.and_then(|l| s.group(l)) != new.and_then(|l| s.group(l)))
         };
         here.filter(|(_, splits)| moves(splits)).map(|(key, _)| key.clone()).collect()
@@ -266,18 +268,18 @@ impl State {
         rules::health_check(service, &slices)
     }
 
-    fn inputs(&self, key: &ServiceKey) -> Option<(&ServiceInput, Vec<&SliceInput>)> {
+    pub(crate) fn inputs(&self, key: &ServiceKey) -> Option<(&ServiceInput, Vec<&SliceInput>)> {
         let entry = self.services.get(key)?;
         let service = entry.service.as_deref()?;
         Some((service, entry.slices.iter().map(|(_, s)| &**s).collect()))
     }
 
-    fn split<'a>(&'a self, key: &'a ServiceKey) -> Option<Split<'a>> {
+    pub(crate) fn split<'a>(&'a self, key: &'a ServiceKey) -> Option<Split<'a>> {
         let (_, input) = self.splits.get(key)?.first()?;
         Some(Split { input, namespace: &key.namespace, pods: &self.pods })
     }
 
-    fn this_node<'a>(&'a self, context: &'a Context) -> ThisNode<'a> {
+    pub(crate) fn this_node<'a>(&'a self, context: &'a Context) -> ThisNode<'a> {
         let zone = self.node.as_ref().and_then(|node| node.zone.as_deref());
         ThisNode { zone, node_port_addresses: &context.node_port_addresses }
     }

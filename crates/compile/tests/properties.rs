@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use eastwest_compile::{
-    Compiled, Context, DnsService, FrontendKey, FrontendKind, Object, State, compile_all,
+    Compiled, Context, DnsService, From, FrontendKey, FrontendKind, Object, Outcome, Reason, State, Verdict,
+    compile_all,
 };
 use eastwest_model::{
     AddressType, Endpoint, EndpointConditions, EndpointHints, EndpointPort, EndpointSlice, HintName, Kind,
@@ -415,6 +416,26 @@ proptest! {
                 prop_assert_eq!(got, wanted);
                 prop_assert_eq!(targets.drop, drop);
                 prop_assert!(targets.backends.iter().all(|b| b.local == found[&(b.addr, b.port)].here));
+            }
+        }
+        // What explains a decision comes to the same.
+        let mut state = State::new();
+        for object in objects.decoded() {
+            state.put(eastwest_compile::Decoded { object: Some(object), problems: vec![] });
+        }
+        for frontend in &compiled.frontends {
+            for (from, targets) in [(From::Inside, &frontend.inside), (From::Outside, &frontend.outside)] {
+                let why = state.explain(&context(), &compiled.key, &frontend.key, from, None).unwrap();
+                let chosen: Vec<_> = why.considered.iter().filter(|c| c.share > 0.0).map(|c| c.backend).collect();
+                prop_assert_eq!(&chosen[..], &targets.backends[..]);
+                let by_rules = why.considered.iter().filter(|c| c.reason == Reason::By(Verdict::Chosen)).count();
+                prop_assert_eq!(by_rules, chosen.len());
+                let outcome = match (chosen.is_empty(), targets.drop) {
+                    (false, _) => Outcome::Translated,
+                    (true, true) => Outcome::DroppedNoLocal,
+                    (true, false) => Outcome::Refused,
+                };
+                prop_assert_eq!(why.outcome, outcome);
             }
         }
         // Nothing that should stand there is missing.

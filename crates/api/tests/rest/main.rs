@@ -8,6 +8,7 @@ mod objects;
 mod services;
 mod slices;
 mod splits;
+mod traces;
 mod watches;
 
 use std::sync::OnceLock;

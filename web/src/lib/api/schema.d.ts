@@ -890,6 +890,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/trace": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What a connection would get, with each endpoint that was considered and why. */
+        get: operations["trace"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/version": {
         parameters: {
             query?: never;
@@ -1116,6 +1133,7 @@ export interface components {
             /** @description Address ranges of the pods on this node, at most one of each family. */
             podCIDRs?: string[];
             providerID?: string;
+            taints?: components["schemas"]["Taint"][];
             unschedulable?: boolean;
         };
         /**
@@ -1332,6 +1350,13 @@ export interface components {
         StringMap: {
             [key: string]: string;
         };
+        /** @description Keeps workloads off a Node. */
+        Taint: {
+            /** @description `NoSchedule`, `PreferNoSchedule` or `NoExecute`. */
+            effect?: string;
+            key?: string;
+            value?: string;
+        };
         /** @description Kubernetes' IntOrString for `targetPort`. */
         TargetPort: number | string;
         /** @description The cluster at one revision. */
@@ -1379,6 +1404,76 @@ export interface components {
             ready: number;
             type: string;
         };
+        /** @description What a connection would get at one revision. */
+        Trace: {
+            from: components["schemas"]["TraceFrom"];
+            /** @description What became of the target's name; empty when it was an address. */
+            name?: string[];
+            /** @description One for each address that the target has in a family of the client's; none when the name leads nowhere. */
+            paths: components["schemas"]["TracePath"][];
+            revision: components["schemas"]["Revision"];
+            /** @description The target as it was asked for. */
+            to: string;
+        };
+        /** @description An endpoint of the Service port. */
+        TraceBackend: {
+            /** @description `10.244.1.3:8080`. */
+            address: string;
+            /** @description Empty when it is not known. */
+            node: string;
+            /** @description Why it may be chosen, or not. */
+            reason: string;
+            /** @description The address the backend sees; empty when it is not chosen. */
+            sees?: string;
+            /**
+             * Format: double
+             * @description Its part of new connections, 0 to 1.
+             */
+            share: number;
+            /** @description `Pod web-1`; empty when nothing is known to stand behind it. */
+            target: string;
+        };
+        /** @description Who connects. */
+        TraceFrom: {
+            addresses: string[];
+            /** @description The pod or node; empty for a client outside. */
+            name: string;
+            /** @description The node that decides: where the client runs, or where its packet comes in. */
+            node: string;
+            /** @description `pod`, `host` (a process of a node, or a pod on its network) or `outside`. */
+            place: string;
+        };
+        /** @description What stands at the address. */
+        TraceFrontend: {
+            /**
+             * Format: int32
+             * @description Seconds of ClientIP affinity; 0: none.
+             */
+            affinitySeconds: number;
+            /** @description `ClusterIp`, `NodePort`, `ExternalIp` or `LoadBalancer`. */
+            kind: string;
+            /** @description `Cluster` or `Local`: from where this client's endpoints are taken. */
+            policy: string;
+            /** @description Name of the Service port; empty when it has none. */
+            port: string;
+            sourceRanges: string[];
+        };
+        /** @description What one address gets. */
+        TracePath: {
+            /** @description `10.96.0.5:80/TCP`. */
+            address: string;
+            /** @description All endpoints of the Service port, whether they may be chosen or not. */
+            backends: components["schemas"]["TraceBackend"][];
+            frontend?: components["schemas"]["TraceFrontend"] | null;
+            /** @description Where the packets of the connection are looked at, in their order. */
+            hooks: string[];
+            reason: string;
+            /** @description `namespace/name` of the Service whose address it is. */
+            service?: string | null;
+            verdict: components["schemas"]["TraceVerdict"];
+        };
+        /** @enum {string} */
+        TraceVerdict: "translated" | "direct" | "refused" | "dropped";
         /** @enum {string} */
         TrafficPolicy: "Cluster" | "Local";
         /** @description How a Service's new connections are divided among groups of its endpoints, whatever the number in each group. */
@@ -4709,6 +4804,42 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Topology"];
+                };
+            };
+            /** @description The request cannot be served */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    trace: {
+        parameters: {
+            query: {
+                /** @description `pod/NAMESPACE/NAME`, `node/NAME` for a process there, `client` or `client/ADDRESS` for one outside. */
+                from: string;
+                /** @description `tcp://HOST:PORT` (also udp, sctp); HOST is an address, a Service's name as a pod would ask for it, or a node. */
+                to: string;
+                /** @description Node where the packet of a client outside comes in; absent: the first. */
+                node?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description What it gets, at the newest revision */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Trace"];
                 };
             };
             /** @description The request cannot be served */
