@@ -74,7 +74,7 @@ pub struct Core<D> {
     refused_records: BTreeMap<String, String>,
     newest: Option<Instant>,
     latency: Duration,
-    triggers: Vec<jiff::Timestamp>,
+    triggers: Vec<(ServiceKey, jiff::Timestamp)>,
     counters: BTreeMap<String, u64>,
     last_applied: Option<Instant>,
     checks: watch::Sender<Checks>,
@@ -278,6 +278,7 @@ impl<D: Dataplane> Core<D> {
                 return;
             }
         };
+        let mut trigger = None;
         match &decoded.object {
             Some(Object::Namespace { name }) => self.names.push(NameChange::Namespace(name.clone(), true)),
             Some(Object::Record { namespace, name, record }) => {
@@ -288,7 +289,7 @@ impl<D: Dataplane> Core<D> {
                 self.names.push(NameChange::Pod(namespace.clone(), name.clone(), addresses.clone()));
             }
             Some(Object::Slice { .. }) if self.loaded && !self.listing => {
-                self.triggers.extend(trigger_time(object.get()));
+                trigger = trigger_time(object.get());
             }
             _ => {}
         }
@@ -298,6 +299,7 @@ impl<D: Dataplane> Core<D> {
             self.record(|| Entry::Put { revision, object: object.clone() });
         }
         let touched = self.state.put(decoded);
+        self.triggers.extend(trigger.and_then(|at| Some((touched.first()?.clone(), at))));
         self.touch(touched);
     }
 
@@ -478,9 +480,12 @@ impl<D: Dataplane> Core<D> {
             self.metrics.applied(done.saturating_duration_since(start));
         }
         let now = jiff::Timestamp::now();
-        for trigger in self.triggers.drain(..) {
-            let seconds = now.duration_since(trigger).as_secs_f64();
-            self.metrics.programming_duration.observe(seconds.max(0.0));
+        for (service, trigger) in self.triggers.drain(..) {
+            let seconds = now.duration_since(trigger).as_secs_f64().max(0.0);
+            self.metrics.programming_duration.observe(seconds);
+            if self.index.is_headless(&service) {
+                self.metrics.dns_programming_duration.observe(seconds);
+            }
         }
         let holds = self.failing.values().any(|(tries, _)| *tries < TRIES_THAT_HOLD);
         if !holds && self.reconcile_error.is_none() && self.held != self.applied {

@@ -57,6 +57,7 @@ impl Plans {
             ready: settings.dns_ready_listen.port(),
             metrics: settings.dns_metrics_listen.port(),
             autopath: settings.dns_autopath,
+            log_sample: settings.dns_log_sample,
             variables: std::env::vars().collect(),
         };
         let mut ranges = settings.dns_allow.clone();

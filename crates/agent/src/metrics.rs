@@ -25,6 +25,8 @@ pub struct SyncMetrics {
     pub rules_duration: Histogram,
     /// Seconds from the change of an endpoint to its programming.
     pub programming_duration: Histogram,
+    /// The same for headless Services, whose endpoints are names.
+    pub dns_programming_duration: Histogram,
     pub service_changes: Counter,
     pub endpoint_changes: Counter,
     /// Milliseconds since 1970.
@@ -39,6 +41,7 @@ impl Default for SyncMetrics {
         Self {
             rules_duration: Histogram::new(fine()),
             programming_duration: Histogram::new(fine()),
+            dns_programming_duration: Histogram::new(fine()),
             service_changes: Counter::default(),
             endpoint_changes: Counter::default(),
             last_applied: AtomicU64::new(0),
@@ -67,6 +70,16 @@ impl SyncMetrics {
     pub fn last_applied(&self) -> Option<SystemTime> {
         let ms = self.last_applied.load(Ordering::Relaxed);
         (ms > 0).then(|| UNIX_EPOCH + Duration::from_millis(ms))
+    }
+
+    /// CoreDNS' own measure, which it takes for headless Services with a selector alone.
+    pub fn register_dns(&self, registry: &mut Registry) {
+        let kind = ("service_kind".into(), "headless_with_selector".into());
+        registry.sub_registry_with_label(kind).register(
+            "coredns_kubernetes_dns_programming_duration_seconds",
+            "Time from the change of an endpoint of a headless Service to its names on this node",
+            self.dns_programming_duration.clone(),
+        );
     }
 
     pub fn register(self: &Arc<Self>, registry: &mut Registry) {

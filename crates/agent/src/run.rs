@@ -131,7 +131,7 @@ pub async fn run(mut settings: Settings, reload: impl Fn()) -> anyhow::Result<()
         ..IndexOptions::default()
     })?);
     let dns_metrics = eastwest_dns::Metrics::new();
-    let forwarder = Forwarder::new(ForwardOptions::default(), dns_metrics.clone());
+    let forwarder = Forwarder::new(forward_options(&settings), dns_metrics.clone());
     let resolver = Resolver::new(index.clone(), forwarder.clone(), dns_metrics.clone());
     let dns_addresses: Vec<_> =
         settings.node_local_dns.iter().chain(&settings.cluster_dns).copied().collect();
@@ -219,6 +219,7 @@ pub async fn run(mut settings: Settings, reload: impl Fn()) -> anyhow::Result<()
     }));
     let mut dns_registry = Registry::default();
     dns_metrics.register(&mut dns_registry);
+    sync_metrics.register_dns(&mut dns_registry);
     let ending = Arc::new(AtomicBool::new(false));
     let listeners = [
         ("healthz", settings.healthz_listen, health.router()),
@@ -290,6 +291,12 @@ pub async fn run(mut settings: Settings, reload: impl Fn()) -> anyhow::Result<()
     anyhow::ensure!(!died, "the core has died; see the log");
     info!("stopped");
     Ok(())
+}
+
+fn forward_options(settings: &Settings) -> ForwardOptions {
+    let mut options = ForwardOptions::default();
+    options.cache.capacity = settings.dns_cache_size;
+    options
 }
 
 /// Follows a controller and reports to it; waits for one if need be, and takes another when that is due.

@@ -91,6 +91,10 @@ settings! {
         dns_allow: Vec<IpNet> = Vec::new(),
         /// Walk the search list of a pod for it, by its own namespace: one round trip in place of several.
         dns_autopath: bool = true,
+        /// Bytes for the answers of upstreams that are kept.
+        dns_cache_size: u64 = 32 << 20,
+        /// Of the queries that the Corefile's `log` is for, each how-many-th is logged.
+        dns_log_sample: u32 = 1,
         /// Certificate chain for DNS over TLS, on port 853; empty: none is served.
         dns_tls_cert: Option<PathBuf> = None,
         /// Its key.

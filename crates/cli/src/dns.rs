@@ -7,9 +7,10 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use eastwest_lab::{Families, Plan};
-use eastwest_model::DEFAULT_ZONE;
+use eastwest_lab::{Families, Plan, PodName};
+use eastwest_model::{DEFAULT_ZONE, DNS_EXPLAIN};
 use hickory_proto::op::{Edns, Message, Query, ResponseCode};
+use hickory_proto::rr::rdata::opt::EdnsOption;
 use hickory_proto::rr::{Name, RecordType};
 
 use crate::args::{To, duration};
@@ -22,12 +23,18 @@ pub struct DnsArgs {
     /// A, AAAA, SRV, PTR, TXT, ANY, … [default: A, and AAAA]
     #[arg(value_name = "TYPE", value_parser = record_type)]
     type_: Option<RecordType>,
-    /// Ask as a pod of this namespace would
-    #[arg(short, long, default_value = "default")]
-    namespace: String,
+    /// Ask as a pod of this namespace would [default: that of --from, or default]
+    #[arg(short, long)]
+    namespace: Option<String>,
     /// Node of the lab to ask from
-    #[arg(long, default_value = "node-1")]
+    #[arg(long, default_value = "node-1", conflicts_with = "from")]
     node: String,
+    /// Pod of the lab to ask from
+    #[arg(long, value_name = "[pod/][NAMESPACE/]NAME", value_parser = pod)]
+    from: Option<PodName>,
+    /// Also say which names were tried, by whom each was answered, and what for the node takes the asker (over TCP)
+    #[arg(long)]
+    explain: bool,
     /// Server to ask, ADDRESS or ADDRESS:PORT [default: the lab's cluster DNS address, asked from the node]
     #[arg(long, value_parser = server_address)]
     server: Option<SocketAddr>,
@@ -38,6 +45,10 @@ pub struct DnsArgs {
     tcp: bool,
     #[arg(long, default_value = "2s", value_parser = duration)]
     timeout: Duration,
+}
+
+fn pod(text: &str) -> Result<PodName, String> {
+    text.strip_prefix("pod/").unwrap_or(text).parse().map_err(|e: eastwest_lab::Error| e.to_string())
 }
 
 fn record_type(text: &str) -> Result<RecordType, String> {
@@ -64,11 +75,13 @@ pub fn run(to: To, args: DnsArgs) -> Result<ExitCode> {
         }
     };
     let ask = || resolve(&args, server);
+    let from = args.from.as_ref().map_or_else(|| args.node.clone(), PodName::to_string);
     let answers = match &lab {
-        Some(lab) => lab.within(&args.node, ask)??,
+        Some(lab) => lab.within(&from, ask)??,
+        None if args.from.is_some() => bail!("--from is for pods of a lab, and none is up"),
         None => ask()?,
     };
-    let place = lab.as_ref().map(|lab| format!(" in {} of lab {}", args.node, lab.name()));
+    let place = lab.as_ref().map(|lab| format!(" in {from} of lab {}", lab.name()));
     let mut code = ExitCode::FAILURE;
     for answer in &answers {
         let response = &answer.message;
@@ -85,6 +98,14 @@ pub fn run(to: To, args: DnsArgs) -> Result<ExitCode> {
         for record in response.answers.iter().chain(&response.authorities) {
             say!("{record}");
         }
+        if args.explain {
+            match explanation(response) {
+                Some(text) => text.lines().for_each(|line| say!(";;   {line}")),
+                None => {
+                    say!(";;   the server does not explain: it is no eastwest, or does not serve who asks")
+                }
+            }
+        }
         if response.metadata.response_code == ResponseCode::NoError && !response.answers.is_empty() {
             code = ExitCode::SUCCESS;
         }
@@ -99,14 +120,22 @@ struct Answer {
     took: Duration,
 }
 
-/// For each type the first name of the search list that exists, else the last one tried.
+/// What the server says of how it came to its answer.
+fn explanation(message: &Message) -> Option<String> {
+    let options = message.edns.as_ref()?.options();
+    let found = options.as_ref().iter().find(|(code, _)| u16::from(*code) == DNS_EXPLAIN)?;
+    let bytes: Vec<u8> = Vec::try_from(&found.1).ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// For each type the first name of the search list that exists, else the last one tried; to explain, all that were tried.
 fn resolve(args: &DnsArgs, server: SocketAddr) -> Result<Vec<Answer>> {
     let types = args.type_.map_or(vec![RecordType::A, RecordType::AAAA], |t| vec![t]);
     let names = match (args.type_, args.name.parse::<IpAddr>()) {
         (None | Some(RecordType::PTR), Ok(ip)) => {
             return Ok(vec![ask(args, server, Name::from(ip), RecordType::PTR)?]);
         }
-        _ => candidates(&args.name, &args.namespace, &args.zone),
+        _ => candidates(&args.name, namespace(args), &args.zone),
     };
     let mut answers = Vec::new();
     for type_ in types {
@@ -115,7 +144,8 @@ fn resolve(args: &DnsArgs, server: SocketAddr) -> Result<Vec<Answer>> {
             let name = Name::from_ascii(name).with_context(|| format!("name {name:?}"))?;
             let answer = ask(args, server, name, type_)?;
             let exists = answer.message.metadata.response_code != ResponseCode::NXDomain;
-            last = Some(answer);
+            // The whole way there is what is to be explained.
+            answers.extend(last.replace(answer).filter(|_| args.explain));
             if exists {
                 break;
             }
@@ -123,6 +153,11 @@ fn resolve(args: &DnsArgs, server: SocketAddr) -> Result<Vec<Answer>> {
         answers.extend(last);
     }
     Ok(answers)
+}
+
+fn namespace(args: &DnsArgs) -> &str {
+    let of_pod = args.from.as_ref().map(|pod| pod.namespace.as_str());
+    args.namespace.as_deref().or(of_pod).unwrap_or("default")
 }
 
 /// The names a pod's resolver tries, in order: with `ndots:5`, one with fewer dots goes through the search list first.
@@ -147,6 +182,9 @@ fn ask(args: &DnsArgs, server: SocketAddr, name: Name, type_: RecordType) -> Res
     message.add_query(Query::query(name.clone(), type_));
     let mut edns = Edns::new();
     edns.set_max_payload(1232);
+    if args.explain {
+        edns.options_mut().insert(EdnsOption::Unknown(DNS_EXPLAIN, Vec::new()));
+    }
     message.set_edns(edns);
     let question = message.to_vec()?;
     let started = std::time::Instant::now();
@@ -158,8 +196,9 @@ fn ask(args: &DnsArgs, server: SocketAddr, name: Name, type_: RecordType) -> Res
         };
         answer.with_context(|| format!("ask {server} for {name} {type_}"))
     };
-    let mut answer = Message::from_vec(&exchange(args.tcp)?)?;
-    if answer.metadata.truncation && !args.tcp {
+    let tcp = args.tcp || args.explain;
+    let mut answer = Message::from_vec(&exchange(tcp)?)?;
+    if answer.metadata.truncation && !tcp {
         answer = Message::from_vec(&exchange(true)?)?;
     }
     if answer.queries != message.queries {

@@ -275,6 +275,11 @@ pub fn run(command: LabCommand) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The agents' words for a Corefile; they are started elsewhere, so its path is whole.
+fn follow(corefile: &std::path::Path) -> Result<Vec<String>> {
+    Ok(vec!["--corefile".into(), std::path::absolute(corefile)?.display().to_string()])
+}
+
 fn up(name: String, args: UpArgs) -> Result<ExitCode> {
     let started = std::time::Instant::now();
     let options = Options {
@@ -284,8 +289,7 @@ fn up(name: String, args: UpArgs) -> Result<ExitCode> {
         family: args.family,
         pod_hook: args.pod_hook,
         nic: args.nic,
-        // Agents are started elsewhere: by its whole path.
-        corefile: args.corefile.as_deref().map(std::path::absolute).transpose()?,
+        agent_args: args.corefile.as_deref().map_or(Ok(Vec::new()), follow)?,
         bare: args.bare,
     };
     let interrupt = TakesDown::lab(&options.name)?;

@@ -49,6 +49,8 @@ pub struct Environment {
     pub metrics: u16,
     /// Whether search lists of pods are walked for them also where no `autopath` is written.
     pub autopath: bool,
+    /// Each how-many-th query is logged where `log` is written; 0 and 1: every one.
+    pub log_sample: u32,
     /// For `{$NAME}`.
     pub variables: BTreeMap<String, String>,
 }
@@ -64,6 +66,7 @@ impl Default for Environment {
             ready: 8181,
             metrics: 9153,
             autopath: true,
+            log_sample: 1,
             variables: BTreeMap::new(),
         }
     }

@@ -12,10 +12,12 @@ use crate::forward::Group;
 use crate::index::Found;
 use crate::metrics::{Counters, Drop, Plugin};
 use crate::plan::{Block, Log, Plan};
-use crate::wire::{CLASS_CH, CLASS_IN, Cookie, Edns, HEADER, Name, Query, Request, option, rcode, rtype};
+use crate::wire::{
+    CLASS_CH, CLASS_IN, Cookie, Edns, HEADER, Name, Query, Record, Request, option, rcode, rtype, u16_at,
+};
 use crate::writer::{
-    Data, Limits, Owner, Scratch, Section, Transport, Writer, error_reply, header_only, opt, opt_len,
-    udp_limit,
+    Data, Limits, Owner, Scratch, Section, Transport, Writer, add_option, error_reply, header_only, opt,
+    opt_len, udp_limit,
 };
 use crate::{Index, Resolver};
 
@@ -145,6 +147,9 @@ impl Worker {
                 }));
             }
         };
+        if self.transport != Transport::Udp && query.edns.is_some_and(|e| e.explain) {
+            explain(&self.engine.resolver, plugin, client, block, &query.name, &[], out);
+        }
         self.counters.response(plugin, code, out.len(), begun.elapsed());
         if let Some(log) = block.and_then(|b| b.log) {
             write_log(log, &query, client, self.transport, request.len(), out, code, begun);
@@ -310,11 +315,12 @@ impl Pending {
         let forwarder = &engine.resolver.forwarder;
         let mut out = Vec::new();
         let mut scratch = Scratch::default();
+        let mut walked = Vec::new();
         let (plugin, code) = match wait {
             Wait::Slow => {
-                let answer = slow::answer(&engine.resolver, &block, &query, client).await;
-                let code = slow::write(answer.1, &block, &request, &query, transport, limits, &mut out);
-                (answer.0, code)
+                let (plugin, mut got) = slow::answer(&engine.resolver, &block, &query, client).await;
+                walked = std::mem::take(&mut got.walked);
+                (plugin, slow::write(got, &block, &request, &query, transport, limits, &mut out))
             }
             Wait::Forward(group) => {
                 let outcome = forwarder.resolve(Question::of(&query), &group).await;
@@ -340,12 +346,52 @@ impl Pending {
                 }
             }
         };
+        if transport != Transport::Udp && query.edns.is_some_and(|e| e.explain) {
+            explain(&engine.resolver, plugin, client, Some(&block), &query.name, &walked, &mut out);
+        }
         counters.response(plugin, code, out.len(), begun.elapsed());
         if let Some(log) = block.log {
             write_log(log, &query, client, transport, request.len(), &out, code, begun);
         }
         out
     }
+}
+
+/// Adds to a response how it came about, for [`eastwest_model::DNS_EXPLAIN`].
+fn explain(
+    resolver: &Resolver,
+    plugin: Plugin,
+    client: SocketAddr,
+    block: Option<&Arc<Block>>,
+    name: &Name,
+    walked: &[(Name, u16)],
+    out: &mut Vec<u8>,
+) {
+    use std::fmt::Write;
+    let state = resolver.index.state();
+    let text = |name: &Name| crate::wire::presentation(name.wire());
+    let mut told = format!("node: {}\n", resolver.plan.load().node);
+    // A string takes all that is written to it.
+    let _ = match state.pod_text(client.ip()) {
+        Some(pod) => writeln!(told, "asked by: pod {pod}"),
+        None => writeln!(told, "asked by: {}, no pod that is known", client.ip()),
+    };
+    let zones = block.map_or_else(Vec::new, |b| b.zones.iter().map(text).collect());
+    let _ = writeln!(told, "server block: {}", zones.join(" "));
+    let _ = writeln!(told, "answered by: {}", plugin.name());
+    if matches!(plugin, Plugin::Forward | Plugin::Cache)
+        && let Some(group) = block.and_then(|b| b.group(name))
+    {
+        let upstreams: Vec<_> = group.addresses().iter().map(SocketAddr::to_string).collect();
+        let _ = writeln!(told, "upstreams: {}", upstreams.join(" "));
+    }
+    if !state.synced {
+        told.push_str("not all of the cluster's names are known yet\n");
+    }
+    for (name, code) in walked {
+        let _ = writeln!(told, "tried: {} {}", text(name), crate::metrics::rcode_name(usize::from(*code)));
+    }
+    add_option(out, option::EXPLAIN, told.as_bytes());
 }
 
 /// A line for each answer, as CoreDNS' `log` writes it.
@@ -366,7 +412,7 @@ fn write_log(
         rcode::NOERROR | rcode::NXDOMAIN => log.denial,
         _ => log.error,
     };
-    if wanted {
+    if wanted && (log.sample < 2 || fastrand::u32(..log.sample) == 0) {
         tracing::info!(
             target: "eastwest_dns::log",
             %client,
@@ -434,7 +480,8 @@ fn write_outcome(
     reply.rcode
 }
 
-/// Cuts a response that is too long for its way, and adds OPT.
+/// Cuts a response that is too long for its way, and adds OPT. What fits stays: a client that cannot ask again by TCP
+/// has that much (musl before 1.2.4).
 fn fit(
     out: &mut Vec<u8>,
     query: &Query,
@@ -443,12 +490,34 @@ fn fit(
     code: u16,
     question_end: usize,
 ) {
-    if out.len() + opt_len(query) > udp_limit(query, transport, limits) {
-        out.truncate(question_end);
-        out[2] |= 2;
-        out[6..12].fill(0);
+    let limit = udp_limit(query, transport, limits) - opt_len(query);
+    if out.len() > limit {
+        cut(out, question_end, limit);
     }
     opt(out, query.edns, code, limits.udp, None);
+}
+
+/// Leaves the records that are whole within `limit`. Additional ones that do not fit are no truncation (RFC 2181 §9).
+fn cut(out: &mut Vec<u8>, question_end: usize, limit: usize) {
+    let mut end = question_end;
+    let mut truncated = false;
+    'sections: for section in 0..3 {
+        let at = 6 + 2 * section;
+        let count = u16_at(out, at).unwrap_or(0);
+        for n in 0..count {
+            match Record::read(out, end) {
+                Some(record) if record.end <= limit => end = record.end,
+                _ => {
+                    truncated = section < 2;
+                    out[at..at + 2].copy_from_slice(&n.to_be_bytes());
+                    out[at + 2..12].fill(0);
+                    break 'sections;
+                }
+            }
+        }
+    }
+    out.truncate(end);
+    out[2] |= if truncated { 2 } else { 0 };
 }
 
 /// Our CNAMEs followed by what the upstream has for their end, with its code (RFC 6604), without OPT.

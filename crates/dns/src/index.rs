@@ -171,6 +171,13 @@ impl State {
     pub(crate) fn pod_namespace(&self, ip: IpAddr) -> Option<&[u8]> {
         self.pods.get(&ip).map(|p| &*p.namespace)
     }
+
+    /// `NAMESPACE/NAME` of the pod with address `ip`.
+    pub(crate) fn pod_text(&self, ip: IpAddr) -> Option<String> {
+        let pod = self.pods.get(&ip)?;
+        let namespace = String::from_utf8_lossy(pod.namespace.get(1..)?);
+        Some(format!("{namespace}/{}", pod.name))
+    }
 }
 
 /// Keys in [`State::services`]; nearly always one.
@@ -280,6 +287,13 @@ impl Index {
 
     pub fn synced(&self) -> bool {
         self.state.load().synced
+    }
+
+    /// Whether that Service is known, and has names for its endpoints alone.
+    pub fn is_headless(&self, key: &ServiceKey) -> bool {
+        let state = self.state.load();
+        let entry = service_id(key).and_then(|id| state.services.get(&*id).cloned());
+        entry.is_some_and(|e| matches!(e.kind, Kind::Headless(_)))
     }
 
     pub fn stats(&self) -> IndexStats {

@@ -72,6 +72,16 @@ pub(crate) enum Plugin {
 const PLUGINS: [&str; 10] =
     ["", "kubernetes", "cache", "forward", "acl", "any", "chaos", "hosts", "template", "whoami"];
 
+impl Plugin {
+    /// As the label `plugin` has it; for answers before any look-up, what they are.
+    pub(crate) fn name(self) -> &'static str {
+        match PLUGINS[self as usize] {
+            "" => "the protocol's own rules",
+            name => name,
+        }
+    }
+}
+
 /// Why a message got no answer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Drop {

@@ -61,6 +61,8 @@ pub(crate) struct Log {
     pub(crate) success: bool,
     pub(crate) denial: bool,
     pub(crate) error: bool,
+    /// Each how-many-th of them; 0 and 1: every one.
+    pub(crate) sample: u32,
 }
 
 /// IPv6 addresses made of IPv4 ones (RFC 6147).

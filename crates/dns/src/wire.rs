@@ -190,6 +190,8 @@ pub(crate) struct Edns {
     pub(crate) keepalive: bool,
     /// The answer is to be padded when it travels encrypted (RFC 7830).
     pub(crate) padding: bool,
+    /// How the answer came about is asked for.
+    pub(crate) explain: bool,
     /// The options of our own OPT.
     pub(crate) reply: Options,
 }
@@ -256,6 +258,7 @@ pub(crate) mod option {
     pub(crate) const COOKIE: u16 = 10;
     pub(crate) const KEEPALIVE: u16 = 11;
     pub(crate) const PADDING: u16 = 12;
+    pub(crate) const EXPLAIN: u16 = eastwest_model::DNS_EXPLAIN;
 }
 
 impl Edns {
@@ -269,6 +272,7 @@ impl Edns {
             nsid: false,
             keepalive: false,
             padding: false,
+            explain: false,
             reply: Options::NONE,
         };
         while !data.is_empty() {
@@ -280,6 +284,7 @@ impl Edns {
                 option::COOKIE if edns.cookie == Cookie::None => edns.cookie = Cookie::read(value),
                 option::KEEPALIVE => edns.keepalive = true,
                 option::PADDING => edns.padding = true,
+                option::EXPLAIN => edns.explain = true,
                 _ => {}
             }
             data = &data[4 + length..];

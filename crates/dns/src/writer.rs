@@ -304,17 +304,24 @@ pub(crate) fn opt(
 
 /// Fills up a response whose last record is our OPT to a multiple of `block` (RFC 7830, RFC 8467).
 pub(crate) fn pad(buf: &mut Vec<u8>, block: usize) {
-    const OPTION: usize = 4;
-    let Some(length_at) = opt_length(buf) else { return };
     let padding = (buf.len() + OPTION).next_multiple_of(block) - buf.len() - OPTION;
-    let length = buf.len() - length_at - 2 + OPTION + padding;
-    if buf.len() + OPTION + padding > usize::from(u16::MAX) {
+    add_option(buf, wire::option::PADDING, &vec![0; padding]);
+}
+
+/// Head of an EDNS option, bytes.
+const OPTION: usize = 4;
+
+/// Adds an option to a response whose last record is our OPT; nothing when it has none, or no room.
+pub(crate) fn add_option(buf: &mut Vec<u8>, code: u16, data: &[u8]) {
+    let Some(length_at) = opt_length(buf) else { return };
+    let length = buf.len() - length_at - 2 + OPTION + data.len();
+    if buf.len() + OPTION + data.len() > usize::from(u16::MAX) {
         return;
     }
     buf[length_at..length_at + 2].copy_from_slice(&(length as u16).to_be_bytes());
-    buf.extend_from_slice(&[0, 12]);
-    buf.extend_from_slice(&(padding as u16).to_be_bytes());
-    buf.resize(buf.len() + padding, 0);
+    buf.extend_from_slice(&code.to_be_bytes());
+    buf.extend_from_slice(&(data.len() as u16).to_be_bytes());
+    buf.extend_from_slice(data);
 }
 
 /// Where the length of the OPT record stands that ends the message.

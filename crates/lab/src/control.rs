@@ -111,9 +111,7 @@ fn start_agent(paths: &Paths, plan: &Plan, state: &State, node: &str) -> Result<
     if let Some(nic) = options.nic {
         command.args(["--nic", nic.word()]);
     }
-    if let Some(corefile) = &options.corefile {
-        command.arg("--corefile").arg(corefile);
-    }
+    command.args(&options.agent_args);
     command.arg("--upstream-resolv-conf").arg(paths.resolv_conf());
     without_settings(&mut command);
     Spawn {

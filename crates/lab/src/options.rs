@@ -1,5 +1,3 @@
-use std::path::PathBuf;
-
 use serde::{Deserialize, Serialize};
 
 /// What a lab is made of.
@@ -16,9 +14,9 @@ pub struct Options {
     pub nic: Option<Nic>,
     /// Namespaces and pods alone, without controller and agents: what others are measured against.
     pub bare: bool,
-    /// The Corefile that every agent follows; none: as kubeadm's.
+    /// Further words of every agent's command line.
     #[serde(default)]
-    pub corefile: Option<PathBuf>,
+    pub agent_args: Vec<String>,
 }
 
 impl Default for Options {
@@ -31,7 +29,7 @@ impl Default for Options {
             pod_hook: PodHook::default(),
             nic: None,
             bare: false,
-            corefile: None,
+            agent_args: Vec::new(),
         }
     }
 }

@@ -37,6 +37,9 @@ pub use workload::*;
 pub const DEFAULT_ZONE: &str = "cluster.local";
 /// The label that names the zone of a Node.
 pub const LABEL_ZONE: &str = "topology.kubernetes.io/zone";
+/// The EDNS option by which a node's DNS is asked how it came to its answer, and tells (RFC 6891 §9: 65001 to 65534 are
+/// for local use). Empty in the question; lines of text in the answer. Over TCP only.
+pub const DNS_EXPLAIN: u16 = 65_311;
 /// The label that ties an EndpointSlice to its Service (KEP-752).
 pub const LABEL_SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// The label that names the controller which owns an EndpointSlice.

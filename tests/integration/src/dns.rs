@@ -83,6 +83,21 @@ pub fn ask_all(server: SocketAddr, requests: &[Vec<u8>]) -> Result<Vec<Vec<u8>>>
     Ok(answers)
 }
 
+/// Asks one question over a TCP connection of its own.
+///
+/// # Errors
+/// No connection, or no answer within [`crate::PATIENCE`].
+pub fn ask_tcp(server: SocketAddr, request: &[u8]) -> Result<Vec<u8>> {
+    use std::io::{Read, Write};
+    let mut stream = crate::connect(server, 0)?;
+    stream.write_all(&[&(request.len() as u16).to_be_bytes()[..], request].concat())?;
+    let mut length = [0; 2];
+    stream.read_exact(&mut length)?;
+    let mut answer = vec![0; u16::from_be_bytes(length).into()];
+    stream.read_exact(&mut answer)?;
+    Ok(answer)
+}
+
 /// An answer as sets: the same for two servers that say the same in another order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Seen {

@@ -52,6 +52,20 @@ fn names_as_pods_see_them() {
         let cookie = run(&lab, "client-pod", &["dig", "+nsid", "web.default.svc.cluster.local"])?;
         ensure!(cookie.contains("(good)"), "no cookie came back: {cookie}");
 
+        // How an answer came about, told to the command line.
+        let eastwest = std::env::var("EASTWEST_BIN_DIR").context("EASTWEST_BIN_DIR")? + "/eastwest";
+        let words = ["--lab", "dns", "dns", "web.default", "A", "--from", "pod/shop/buyer", "--explain"];
+        let told = std::process::Command::new(eastwest).args(words).output()?;
+        let told = String::from_utf8_lossy(&told.stdout).into_owned();
+        for line in [
+            "asked by: pod shop/buyer",
+            "answered by: kubernetes",
+            "tried: web.default.shop.svc.cluster.local. NXDOMAIN",
+            "tried: web.default.svc.cluster.local. NOERROR",
+        ] {
+            ensure!(told.contains(line), "no {line:?} in {told}");
+        }
+
         // The C library, both families at once over one socket.
         for name in ["web.default", "web.default.svc.cluster.local"] {
             let text = run(&lab, "shop/buyer", &["getent", "ahostsv4", name])?;

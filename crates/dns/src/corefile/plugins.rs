@@ -253,14 +253,16 @@ fn log(b: &mut Building<'_>, d: &Directive) -> Outcome<()> {
             "the block's zones are logged, in the form of the agent's own log; remove names and format",
         );
     }
-    let mut log = Log { success: d.block.is_empty(), denial: d.block.is_empty(), error: d.block.is_empty() };
+    let sample = b.environment.log_sample;
+    let all = |yes| Log { success: yes, denial: yes, error: yes, sample };
+    let mut log = all(d.block.is_empty());
     for o in &d.block {
         if o.name != "class" {
             return unknown("log", o);
         }
         for class in &o.args {
             match class.as_str() {
-                "all" => log = Log { success: true, denial: true, error: true },
+                "all" => log = all(true),
                 "success" => log.success = true,
                 "denial" => log.denial = true,
                 "error" => log.error = true,

@@ -34,6 +34,8 @@ pub(super) struct Got {
     authority: Vec<Record>,
     additional: Vec<Record>,
     error: Option<ForwardError>,
+    /// Names of a search list that were looked up on the way, with what came of each.
+    pub(super) walked: Vec<(Name, u16)>,
 }
 
 impl Got {
@@ -146,18 +148,23 @@ impl Ask<'_> {
             }
         };
         let plan = self.resolver.plan.load_full();
+        let mut walked = vec![(name.clone(), first.1.rcode)];
         for candidate in candidates {
             let block = plan.block(&candidate).unwrap_or(block);
             let (plugin, mut got) = self.chain(block, &candidate, qtype).await;
+            walked.push((candidate.clone(), got.rcode));
             if got.rcode != rcode::NOERROR {
                 // What fails here fails for the client's own next step as well.
                 continue;
             }
             let alias = Record::from_rdata(hickory(name), TTL, RData::CNAME(CNAME(hickory(&candidate))));
             got.answers.insert(0, alias);
+            got.walked = walked;
             return (plugin, got);
         }
-        first
+        let (plugin, mut got) = first;
+        got.walked = walked;
+        (plugin, got)
     }
 
     /// One name, asked of one after the other as CoreDNS' plugins stand.
@@ -187,6 +194,7 @@ impl Ask<'_> {
                 authority: found.authority,
                 additional: found.additional,
                 error: None,
+                ..Got::default()
             };
             match found.next {
                 Next::Complete => return (Plugin::Kubernetes, got),
@@ -235,6 +243,7 @@ impl Ask<'_> {
             authority: message.authorities,
             additional: message.additionals,
             error: None,
+            ..Got::default()
         }
     }
 
@@ -272,7 +281,14 @@ impl Ask<'_> {
                 return Some(Got::failed(ForwardError::NoAnswer));
             };
             let rcode = u16::from(t.rcode);
-            return Some(Got { rcode, authoritative: true, answers, authority, additional, error: None });
+            return Some(Got {
+                rcode,
+                authoritative: true,
+                answers,
+                authority,
+                additional,
+                ..Got::default()
+            });
         }
         None
     }

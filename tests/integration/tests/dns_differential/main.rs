@@ -99,7 +99,11 @@ fn compare() -> Result<()> {
     let followed = at("Corefile.ours");
     std::fs::write(&followed, corefile(VARIANTS[0], None))?;
 
-    let options = Options { nodes: 1, corefile: Some(followed.clone()), ..Options::default() };
+    let options = Options {
+        nodes: 1,
+        agent_args: vec!["--corefile".into(), followed.display().to_string()],
+        ..Options::default()
+    };
     let lab = lab("dnsdiff", options)?;
     let _upstream = upstream(&lab, folder.path())?;
     let cluster = cluster::make(&lab, seed)?;
