@@ -28,10 +28,10 @@ build: setup-build bpf web ## release binaries in target/release, kernel program
 	$(CARGO) build --release --locked $(BINARIES)
 
 .PHONY: setup
-setup: setup-build setup-lab setup-browser ## install what is missing (apt-get; tools in ~/.cache/eastwest)
+setup: setup-build setup-lab setup-peers setup-browser ## install what is missing (apt-get; tools in ~/.cache/eastwest)
 
-.PHONY: setup-build setup-lab setup-browser setup-lint
-setup-build setup-lab setup-browser setup-lint: setup-%:
+.PHONY: setup-build setup-lab setup-peers setup-browser setup-lint
+setup-build setup-lab setup-peers setup-browser setup-lint: setup-%:
 	@scripts/setup $*
 
 .PHONY: bpf
@@ -65,7 +65,7 @@ demo: setup-build setup-lab binaries ## a cluster in network namespaces, step by
 test: setup test-rust test-web test-browser ## all tests: Rust (with privileged ones), dashboard, browser
 
 .PHONY: test-rust
-test-rust: setup-build setup-lab binaries ## unit, property and lab tests of all crates
+test-rust: setup-build setup-lab setup-peers binaries ## unit, property and lab tests of all crates
 	$(call say,Rust tests; those that need network namespaces and kernel programs run as root)
 	EASTWEST_BIN_DIR=$(BIN_DIR) CARGO_TARGET_$(HOST)_RUNNER='$(AS_ROOT)' \
 	  $(CARGO) test --locked --workspace --no-fail-fast
@@ -87,7 +87,7 @@ test-old-kernel: binaries ## the binaries on Debian's 6.1 kernel in an emulated 
 	EASTWEST_BIN_DIR=$(BIN_DIR) CARGO_TARGET_DIR=$(TARGET_DIR) tests/old-kernel/run $(ARGS)
 
 .PHONY: test-dns-diff
-test-dns-diff: setup-build setup-lab binaries ## 100,000 questions to eastwest's DNS and to CoreDNS, built by Go: each difference is listed
+test-dns-diff: setup-build setup-lab setup-peers binaries ## 100,000 questions to eastwest's DNS and to CoreDNS, built by Go: each difference is listed
 	$(call say,eastwest and CoreDNS of one state; what differs must stand in tests/dns/differences.yaml)
 	EASTWEST_BIN_DIR=$(BIN_DIR) EASTWEST_DNS_QUERIES=100000 CARGO_TARGET_$(HOST)_RUNNER='$(AS_ROOT)' \
 	  $(CARGO) test --locked --workspace --test dns_differential -- --nocapture
