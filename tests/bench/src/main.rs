@@ -5,6 +5,7 @@
 
 mod apply;
 mod connections;
+mod dns;
 mod path;
 mod programs;
 mod report;
@@ -37,6 +38,8 @@ enum What {
     Programs,
     /// Apply-to-programmed latency with 10, 1,000 and 10,000 Services; memory with 100,000 endpoints.
     Apply,
+    /// DNS on a node against CoreDNS, unbound and knot: queries a second and CPU of each, by dnsperf.
+    Dns,
     /// Opens connections one after the other for some seconds and prints how many: runs inside a pod.
     #[command(hide = true)]
     Connect { to: SocketAddr, milliseconds: u64 },
@@ -51,12 +54,13 @@ fn main() -> Result<()> {
     rustls::crypto::ring::default_provider().install_default().ok();
     std::fs::create_dir_all(&args.out)?;
     let mut report = report::Report::new(args.out, args.quick);
-    let all = [What::Programs, What::Path, What::Apply];
+    let all = [What::Programs, What::Path, What::Apply, What::Dns];
     for what in args.what.map_or(all.to_vec(), |one| vec![one]) {
         match what {
             What::Path => path::run(&mut report)?,
             What::Programs => programs::run(&mut report)?,
             What::Apply => apply::run(&mut report)?,
+            What::Dns => dns::run(&mut report)?,
             What::Connect { .. } => {}
         }
     }

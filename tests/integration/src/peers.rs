@@ -27,6 +27,10 @@ impl Peer {
         Ok(Self { child, log })
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// An error with what it said when it has ended.
     ///
     /// # Errors
@@ -56,11 +60,23 @@ pub fn repository() -> PathBuf {
 /// # Errors
 /// It cannot be built.
 pub fn coredns() -> Result<PathBuf> {
-    let script = repository().join("scripts/peers/coredns");
-    let output = Command::new(&script).stderr(Stdio::inherit()).output();
+    script("scripts/peers/coredns", &[])
+}
+
+fn script(path: &str, args: &[&str]) -> Result<PathBuf> {
+    let script = repository().join(path);
+    let output = Command::new(&script).args(args).stderr(Stdio::inherit()).output();
     let output = output.with_context(|| script.display().to_string())?;
     ensure!(output.status.success(), "{}: {}", script.display(), output.status);
     Ok(PathBuf::from(String::from_utf8(output.stdout)?.trim()))
+}
+
+/// Debian packages unpacked by `scripts/peers/debian`: the folder.
+///
+/// # Errors
+/// They cannot be had.
+pub fn debian(packages: &[&str]) -> Result<PathBuf> {
+    script("scripts/peers/debian", packages)
 }
 
 /// The zone that the upstream of a lab knows.
