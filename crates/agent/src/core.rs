@@ -493,6 +493,18 @@ impl<D: Dataplane> Core<D> {
         }
     }
 
+    /// Serves NodePorts at these addresses of the node from now on.
+    pub fn set_node_port_addresses(&mut self, addresses: Vec<IpAddr>) {
+        if self.context.node_port_addresses == addresses {
+            return;
+        }
+        info!(?addresses, "other addresses serve NodePorts");
+        self.context.node_port_addresses = addresses;
+        let touched = self.state.with_node_ports();
+        self.touch(touched);
+        self.flush();
+    }
+
     /// Call about once a second: tries again what failed, and reads the counters.
     pub fn tick(&mut self) {
         if self.reconcile_error.is_some() && self.loaded && !self.listing {

@@ -8,6 +8,8 @@ use anyhow::Context as _;
 use eastwest_model::{Node, NodeAddress};
 use ipnet::IpNet;
 
+use crate::settings::NodePortAddress;
+
 /// Who this node is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
@@ -61,6 +63,18 @@ fn default_addresses() -> Vec<IpAddr> {
         .map(|all| all.filter_map(|a| Some((a.interface_name, address(a.address?)?))).collect())
         .unwrap_or_default();
     choose(&all, &devices)
+}
+
+/// Addresses that serve NodePorts, of all that this machine has.
+pub fn node_port_addresses(wanted: &[NodePortAddress], primary: &[IpAddr], all: &[IpAddr]) -> Vec<IpAddr> {
+    let serves = |ip: &IpAddr| {
+        // A link-local address is not one without its device.
+        let whole = !matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
+        whole && wanted.iter().any(|one| matches!(one, NodePortAddress::Range(range) if range.contains(ip)))
+    };
+    let primary = primary.iter().filter(|_| wanted.contains(&NodePortAddress::Primary));
+    let found: BTreeSet<IpAddr> = primary.chain(all.iter().filter(|ip| serves(ip))).copied().collect();
+    found.into_iter().collect()
 }
 
 /// Every address of this machine.
@@ -162,6 +176,26 @@ mod tests {
         let ips: Vec<String> = choose(&all, &devices).iter().map(ToString::to_string).collect();
         assert_eq!(ips, ["10.0.0.1", "2001:db8::1"]);
         assert_eq!(choose(&all, &BTreeSet::new())[0].to_string(), "10.1.0.1");
+    }
+
+    #[test]
+    fn which_addresses_serve_node_ports() {
+        let ips = |text: &str| text.split_whitespace().map(|ip| ip.parse().unwrap()).collect::<Vec<IpAddr>>();
+        let all = ips("127.0.0.1 10.0.0.1 192.0.2.1 ::1 fe80::1 2001:db8::1");
+        let primary = ips("10.0.0.1 2001:db8::1");
+        for (setting, served) in [
+            ("primary", "10.0.0.1 2001:db8::1"),
+            ("192.0.2.0/24", "192.0.2.1"),
+            ("primary,127.0.0.0/8", "10.0.0.1 127.0.0.1 2001:db8::1"),
+            ("0.0.0.0/0", "10.0.0.1 127.0.0.1 192.0.2.1"),
+            ("::/0", "::1 2001:db8::1"),
+            ("", ""),
+        ] {
+            let wanted: Vec<NodePortAddress> = eastwest_settings::Setting::parse(setting).unwrap();
+            let mut served = ips(served);
+            served.sort();
+            assert_eq!(node_port_addresses(&wanted, &primary, &all), served, "{setting}");
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Wires the core to the kernel, the disk, the network and the controller, in the order of a start.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -30,10 +31,10 @@ use crate::health_check;
 use crate::http;
 use crate::journal;
 use crate::metrics::{self, SyncMetrics};
-use crate::node::{Identity, cgroup2_mount, memory};
+use crate::node::{Identity, all_addresses, cgroup2_mount, memory, node_port_addresses};
 use crate::problems::Problems;
 use crate::report;
-use crate::settings::{Nic, PodHook, Settings};
+use crate::settings::{Nic, NodePortAddress, PodHook, Settings};
 use crate::snapshot::Snapshots;
 use crate::worker::{Worker, levels_of};
 
@@ -74,6 +75,7 @@ pub fn dataplane_options(settings: &Settings, identity: &Identity) -> Options {
         node_addresses: identity.addresses.clone(),
         skip_addresses: skip.collect(),
         address_ranges: settings.service_cidr.clone(),
+        cluster_ranges: settings.cluster_cidr.clone(),
         ..Options::default()
     }
 }
@@ -140,10 +142,15 @@ pub async fn run(mut settings: Settings, reload: impl Fn()) -> anyhow::Result<()
     let context = Context {
         node: identity.name.as_str().into(),
         service_cidrs: settings.service_cidr.clone(),
-        node_port_addresses: Vec::new(),
+        node_port_addresses: node_port_addresses(
+            &settings.nodeport_addresses,
+            &identity.addresses,
+            &all_addresses(),
+        ),
         pod_names: plans.pod_names(),
     };
     plans.load();
+    let node_ports = context.node_port_addresses.clone();
     let sync_metrics = Arc::new(SyncMetrics::default());
     let mut core = Core::new(context.clone(), dataplane, index.clone(), sync_metrics.clone());
     let snapshots = Snapshots::new(&settings.data_dir, context);
@@ -167,6 +174,7 @@ pub async fn run(mut settings: Settings, reload: impl Fn()) -> anyhow::Result<()
 
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
+    let (node_ports_tx, node_ports) = watch::channel(node_ports);
     let (devices_tx, devices) = watch::channel(Vec::new());
     let ranges = settings.service_cidr.clone();
     tasks.spawn(keep_addresses(dns_addresses.clone(), ranges, problems.clone(), stop.clone()));
@@ -174,6 +182,11 @@ pub async fn run(mut settings: Settings, reload: impl Fn()) -> anyhow::Result<()
         programs,
         device_options(&settings, &identity),
         devices_tx,
+        NodePorts {
+            wanted: settings.nodeport_addresses.clone(),
+            primary: identity.addresses.clone(),
+            serving: node_ports_tx,
+        },
         problems.clone(),
         stop.clone(),
     ));
@@ -238,6 +251,7 @@ pub async fn run(mut settings: Settings, reload: impl Fn()) -> anyhow::Result<()
     let worker = Worker {
         core,
         received,
+        node_ports,
         status: status_tx,
         levels: levels_tx,
         snapshots,
@@ -347,21 +361,46 @@ async fn controller(
     }
 }
 
+/// Which addresses of the node serve NodePorts, as they come and go.
+struct NodePorts {
+    wanted: Vec<NodePortAddress>,
+    primary: Vec<IpAddr>,
+    serving: watch::Sender<Vec<IpAddr>>,
+}
+
+impl NodePorts {
+    fn update(&self, all: &[IpAddr]) {
+        let new = node_port_addresses(&self.wanted, &self.primary, all);
+        self.serving.send_if_modified(|old| {
+            let changed = *old != new;
+            *old = new;
+            changed
+        });
+    }
+}
+
 /// Hooks devices for ever; begins anew when netlink fails.
 async fn follow_devices(
     programs: Programs,
     options: DeviceOptions,
     states: watch::Sender<Vec<DeviceState>>,
+    node_ports: NodePorts,
     problems: Problems,
     stop: CancellationToken,
 ) {
     let once = async || -> Result<(), eastwest_dataplane::Error> {
         let (follower, mut receiver) = Follower::start(programs.clone(), options.clone()).await?;
         problems.set("devices", None);
+        let mut addresses = follower.addresses();
         let forward = async {
             loop {
                 states.send_replace(receiver.borrow_and_update().clone());
-                if receiver.changed().await.is_err() {
+                node_ports.update(&addresses.borrow_and_update());
+                let changed = tokio::select! {
+                    changed = receiver.changed() => changed,
+                    changed = addresses.changed() => changed,
+                };
+                if changed.is_err() {
                     std::future::pending::<()>().await;
                 }
             }

@@ -1,9 +1,10 @@
 //! The agent's settings; what they mean together is worked out in `node` and `run`.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use eastwest_settings::{choice, settings};
+use eastwest_settings::{Setting, choice, settings};
 use ipnet::IpNet;
 
 use crate::logging::Format;
@@ -36,6 +37,32 @@ choice! {
         Kubeconfig = "kubeconfig",
         /// By asking the Kubernetes API server for the endpoints of its Service.
         Kubernetes = "kubernetes",
+    }
+}
+
+/// Which addresses of the node serve NodePorts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodePortAddress {
+    /// Those by which other nodes reach it.
+    Primary,
+    /// All in a range.
+    Range(IpNet),
+}
+
+impl Setting for NodePortAddress {
+    fn parse(text: &str) -> Result<Self, String> {
+        if text == "primary" { Ok(Self::Primary) } else { IpNet::parse(text).map(Self::Range) }
+    }
+
+    fn show(&self) -> String {
+        match self {
+            Self::Primary => "primary".to_owned(),
+            Self::Range(range) => range.show(),
+        }
+    }
+
+    fn accepted() -> Cow<'static, str> {
+        "primary or a range such as 10.0.0.0/8".into()
     }
 }
 
@@ -77,6 +104,11 @@ settings! {
         pod_cidr: Vec<IpNet> = Vec::new(),
         /// Ranges of virtual addresses, as the controller has them; empty: as Kubernetes says.
         service_cidr: Vec<IpNet> = nets(&["10.96.0.0/16", "fd00:10:96::/112"]),
+        /// Addresses of this node that serve NodePorts: primary for those by which other nodes reach it, and ranges for all
+        /// others in them (127.0.0.0/8: for processes on the node).
+        nodeport_addresses: Vec<NodePortAddress> = vec![NodePortAddress::Primary],
+        /// Ranges of all nodes' pods, who are inside the cluster also where they come by a NIC.
+        cluster_cidr: Vec<IpNet> = Vec::new(),
         /// Addresses of the cluster's DNS, answered on this node; empty: those of the Service kube-dns in Kubernetes.
         cluster_dns: Vec<IpAddr> = addresses(&["10.96.0.10", "fd00:10:96::a"]),
         /// Address of this node's DNS, the same on every node; empty: none.

@@ -1,5 +1,6 @@
 //! Runs the core: events in, status and snapshots out.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,6 +27,8 @@ const TICK: Duration = Duration::from_secs(1);
 pub struct Worker<D: Dataplane> {
     pub core: Core<D>,
     pub received: mpsc::Receiver<Received>,
+    /// Addresses of the node that serve NodePorts.
+    pub node_ports: watch::Receiver<Vec<IpAddr>>,
     pub status: watch::Sender<Status>,
     pub levels: watch::Sender<Vec<(&'static str, Level)>>,
     pub snapshots: Snapshots,
@@ -78,6 +81,12 @@ impl<D: Dataplane + 'static> Worker<D> {
                     self.core.tick();
                     self.health.idle();
                     self.levels.send_replace(levels_of(&self.core));
+                }
+                Ok(()) = self.node_ports.changed() => {
+                    let addresses = self.node_ports.borrow_and_update().clone();
+                    self.health.busy();
+                    self.core.set_node_port_addresses(addresses);
+                    self.health.idle();
                 }
                 count = self.received.recv_many(&mut batch, BATCH), if open => {
                     open = count > 0;

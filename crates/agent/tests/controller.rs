@@ -106,6 +106,7 @@ impl Agent {
         let worker = Worker {
             core,
             received,
+            node_ports: watch::channel(Vec::new()).1,
             status: status_tx,
             levels: watch::channel(Vec::new()).0,
             snapshots,

@@ -8,7 +8,7 @@ mod hooks;
 mod netlink;
 mod worker;
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -86,6 +86,8 @@ pub struct Follower {
     current: Option<(u32, Listing, Shown)>,
     states: watch::Sender<Vec<DeviceState>>,
     changed: bool,
+    /// `addresses` without devices, for others to follow.
+    shown_addresses: watch::Sender<Vec<IpAddr>>,
 }
 
 #[derive(Debug, Default)]
@@ -120,6 +122,7 @@ impl Follower {
             current: None,
             states,
             changed: true,
+            shown_addresses: watch::channel(Vec::new()).0,
         };
         follower.list_again();
         while follower.busy() {
@@ -129,6 +132,11 @@ impl Follower {
         follower.worker.send(Job::Sweep { present: follower.devices.keys().copied().collect(), swept });
         done.await.map_err(|_| ended())?;
         Ok((follower, receiver))
+    }
+
+    /// All addresses of the network namespace, sorted, as they come and go.
+    pub fn addresses(&self) -> watch::Receiver<Vec<IpAddr>> {
+        self.shown_addresses.subscribe()
     }
 
     fn busy(&self) -> bool {
@@ -408,6 +416,15 @@ impl Follower {
     }
 
     fn publish(&mut self) {
+        let addresses: BTreeSet<IpAddr> = self.addresses.iter().map(|(_, addr)| *addr).collect();
+        // Not in the middle of a listing, which begins with nothing.
+        if self.current.is_none() && self.listings.is_empty() {
+            self.shown_addresses.send_if_modified(|shown| {
+                let changed = !shown.iter().eq(&addresses);
+                *shown = addresses.into_iter().collect();
+                changed
+            });
+        }
         if std::mem::take(&mut self.changed) {
             self.states.send_replace(
                 self.devices

@@ -158,8 +158,8 @@ impl EbpfDataplane {
     fn keep_to_ranges(&mut self) -> Result<(), Error> {
         let error = |action| move |error| failed(abi::maps::CONFIG, action, error);
         let Wire(mut config) = self.config.get(&0, 0).map_err(error("read"))?;
-        let none = abi::Config::default();
-        if (config.ranges4, config.ranges6) == (none.ranges4, none.ranges6) {
+        let none = ([abi::Range4::NONE; abi::RANGES], [abi::Range6::NONE; abi::RANGES]);
+        if (config.ranges4, config.ranges6) == none {
             return Ok(());
         }
         config.flags |= abi::config_flags::SERVICE_RANGES;
@@ -355,6 +355,8 @@ fn write_config(
         backends: limits.backends,
         slots: limits.slots,
         netns_cookie: sys::netns_cookie().map_err(|source| Error::system("SO_NETNS_COOKIE", source))?,
+        ranges4: [abi::Range4::NONE; abi::RANGES],
+        ranges6: [abi::Range6::NONE; abi::RANGES],
         ..abi::Config::default()
     };
     for addr in options.node_addresses.iter().rev() {
@@ -392,8 +394,7 @@ fn write_ranges(config: &mut abi::Config, ranges: &[IpNet]) -> Vec<IpNet> {
     for range in ranges {
         let index = &mut used[usize::from(matches!(range, IpNet::V6(_)))];
         match range {
-            // An empty mask stands for no range, and means every address.
-            _ if *index == abi::RANGES || range.prefix_len() == 0 => {
+            _ if *index == abi::RANGES => {
                 left_out.push(*range);
                 continue;
             }

@@ -8,7 +8,7 @@ use std::process::Command;
 use aya::EbpfLoader;
 use aya::maps::{HashMap, MapData};
 use aya::programs::{CgroupAttachMode, CgroupSockAddr};
-use eastwest_abi::{FrontendKey4, globals, maps, programs};
+use eastwest_abi::{Frontend, FrontendKey4, globals, maps, programs};
 use eastwest_dataplane::object::OBJECT;
 
 fn cgroup() -> PathBuf {
@@ -34,12 +34,13 @@ fn refused(cgroup: &PathBuf, set_retval: u32) -> String {
     }
     loader.override_global(globals::SET_RETVAL, &set_retval, true);
     let mut ebpf = loader.load(OBJECT).expect("needs root: it loads programs");
-    let mut frontends = HashMap::<&mut MapData, [u8; size_of::<FrontendKey4>()], [u8; 24]>::try_from(
-        ebpf.map_mut(maps::FRONTENDS4).expect("a map"),
-    )
-    .expect("a hash map");
+    let mut frontends =
+        HashMap::<&mut MapData, [u8; size_of::<FrontendKey4>()], [u8; size_of::<Frontend>()]>::try_from(
+            ebpf.map_mut(maps::FRONTENDS4).expect("a map"),
+        )
+        .expect("a hash map");
     // 198.18.0.1:80 over TCP: service 1, no slots.
-    let mut frontend = [0; 24];
+    let mut frontend = [0; size_of::<Frontend>()];
     frontend[0] = 1;
     frontends.insert([198, 18, 0, 1, 0, 80, 6, 0], frontend, 0).expect("inserts");
 

@@ -103,6 +103,7 @@ fn start_agent(paths: &Paths, plan: &Plan, state: &State, node: &str) -> Result<
     command.args(["--node-ip", &plan.each(|f| Plan::node_ip(n, f))]);
     command.args(["--pod-cidr", &plan.each(|f| Plan::pod_cidr(n, f))]);
     command.args(["--service-cidr", &plan.each(Plan::service_cidr)]);
+    command.args(["--cluster-cidr", &plan.each(Plan::pods_cidr)]);
     command.args(["--cluster-dns", &plan.each(Plan::dns_ip)]);
     command.arg("--data-dir").arg(paths.node_data(node));
     command.arg("--pin-dir").arg(pins);

@@ -103,6 +103,13 @@ impl Plan {
             Families::V6 => format!("fd00:10:244:{n}::/64"),
         }
     }
+    /// Of all nodes' pods.
+    pub fn pods_cidr(family: Families) -> &'static str {
+        match family {
+            Families::V4 => "10.244.0.0/16",
+            Families::V6 => "fd00:10:244::/56",
+        }
+    }
     /// The address of the range itself; VXLAN's next hop, as flannel has it.
     pub fn pod_network(n: u16, family: Families) -> IpAddr {
         Self::pod_ip(n, 0, family)

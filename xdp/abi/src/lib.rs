@@ -127,6 +127,16 @@ pub struct Range<A> {
     pub mask: A,
 }
 
+impl Range<Addr4> {
+    /// None: the address that is nobody's alone.
+    pub const NONE: Self = Self { addr: Addr4(0), mask: Addr4(u32::MAX) };
+}
+
+impl Range<Addr6> {
+    /// As for IPv4.
+    pub const NONE: Self = Self { addr: Addr6([0; 4]), mask: Addr6([u32::MAX; 4]) };
+}
+
 /// A range of `Config::ranges4`.
 pub type Range4 = Range<Addr4>;
 /// A range of `Config::ranges6`.
@@ -156,7 +166,7 @@ pod! {
         /// `SO_NETNS_COOKIE` of the node's network namespace: sockets of others (pods) are left to their devices'
         /// hooks. 0: sockets of all namespaces are translated.
         pub netns_cookie: u64,
-        /// The ranges that virtual addresses come from; a mask of 0 is none. In force with `SERVICE_RANGES`.
+        /// The ranges that virtual addresses come from, or `Range::NONE`. In force with `SERVICE_RANGES`.
         pub ranges4: [Range4; RANGES],
         /// As `ranges4`.
         pub ranges6: [Range6; RANGES],

@@ -1,8 +1,8 @@
 //! A packet without a tracked flow: what it asks for, and which backend gets it.
 
 use eastwest_abi::{
-    Affinity, AffinityKey, Backend, CLUSTER_CLIENTS, Conntrack, ConntrackKey, Extent, backend_flags,
-    config_flags, conntrack_flags as flags, counter, frontend_flags,
+    Affinity, AffinityKey, Backend, CLUSTER_CLIENTS, Conntrack, Extent, backend_flags, config_flags,
+    conntrack_flags as flags, counter, frontend_flags,
 };
 
 use crate::address::{Address, mix};
@@ -86,17 +86,15 @@ pub fn frontend<A: Address, M: Maps<A>>(
     if extent.count == 0 {
         return Opening::refuse(counter::NO_ENDPOINTS);
     }
-    let kept = if frontend.affinity == 0 { 0 } else { kept(maps, work, frontend.service, frontend.affinity) };
-    let maglev = outside && frontend.flags & frontend_flags::MAGLEV != 0;
+    // Fixed before the loop, through which the verifier follows every branch for each attempt.
+    let mut fixed =
+        if frontend.affinity == 0 { 0 } else { kept(maps, work, frontend.service, frontend.affinity) };
+    if fixed == 0 && outside && frontend.flags & frontend_flags::MAGLEV != 0 {
+        fixed = hashed(maps, work, extent);
+    }
     let mut found = false;
     for attempt in 0..ATTEMPTS {
-        let by = match (maglev, found) {
-            (false, _) => maps.random(),
-            // The same one again, with another port; another one only where it is just being taken away.
-            (true, true) => client_hash(&work.flow.key, 0),
-            (true, false) => client_hash(&work.flow.key, attempt),
-        };
-        let Some((id, backend)) = pick(maps, extent, by, kept) else { continue };
+        let Some((id, backend)) = pick(maps, extent, fixed) else { continue };
         found = true;
         let key = &work.flow.key;
         work.value = Conntrack {
@@ -186,17 +184,22 @@ fn is_source<A: Address, M: Maps<A>>(maps: &M, work: &Work<A>, list: u32) -> boo
     maps.is_source(list, work.flow.key.saddr)
 }
 
-/// A number that all nodes make of a client and what it asks for.
+/// Id of the backend that the client and what it asks for hash to, the same on all nodes; 0 when it takes no new flows.
+#[inline(never)]
+fn hashed<A: Address, M: Maps<A>>(maps: &M, work: &Work<A>, extent: Extent) -> u32 {
+    let key = &work.flow.key;
+    let ports = (u32::from(u16::from_be(key.sport)) << 16 | u32::from(u16::from_be(key.dport))).to_be();
+    let hash = mix(mix(key.daddr.hash(key.saddr.hash(u32::from(key.protocol))), ports), 0);
+    let Some(id) = slot(maps, extent, hash) else { return 0 };
+    let usable = maps.backend(id).is_some_and(|backend| backend.flags & WANTED == WANTED);
+    if usable { id } else { 0 }
+}
+
+/// The id in the slot that a number falls on.
 #[inline(always)]
-fn client_hash<A: Address>(key: &ConntrackKey<A>, attempt: u32) -> u32 {
-    let ports = u32::from_ne_bytes([
-        key.sport.to_ne_bytes()[0],
-        key.sport.to_ne_bytes()[1],
-        key.dport.to_ne_bytes()[0],
-        key.dport.to_ne_bytes()[1],
-    ]);
-    let hash = key.daddr.hash(key.saddr.hash(u32::from(key.protocol) | attempt << 8));
-    mix(mix(hash, ports), 0)
+fn slot<A: Address, M: Maps<A>>(maps: &M, extent: Extent, by: u32) -> Option<u32> {
+    let nth = (u64::from(by) * u64::from(extent.count)) >> 32;
+    maps.slot(extent.slots.wrapping_add(nth as u32))
 }
 
 /// Follows a packet straight to an endpoint, so that no translated flow takes its tuple. When one has it already, the
@@ -288,14 +291,14 @@ fn from_outside<A: Address, M: Maps<A>>(
 /// What a backend must be to get a new flow.
 const WANTED: u32 = backend_flags::LIVE | backend_flags::USABLE;
 
-/// The backend `kept`, or with 0 the one that the number `by` falls on; unless it is not to be used any more.
+/// The backend `fixed`, or with 0 one by chance; unless it is not to be used any more.
 #[inline(always)]
-fn pick<A: Address, M: Maps<A>>(maps: &M, extent: Extent, by: u32, kept: u32) -> Option<(u32, Backend)> {
-    let id = if kept != 0 {
-        kept
+fn pick<A: Address, M: Maps<A>>(maps: &mut M, extent: Extent, fixed: u32) -> Option<(u32, Backend)> {
+    let id = if fixed != 0 {
+        fixed
     } else {
-        let nth = (u64::from(by) * u64::from(extent.count)) >> 32;
-        maps.slot(extent.slots.wrapping_add(nth as u32))?
+        let by = maps.random();
+        slot(maps, extent, by)?
     };
     let backend = maps.backend(id)?;
     (backend.flags & WANTED == WANTED).then_some((id, backend))

@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use eastwest_abi::{
     Addr4, Addr6, Affinity, AffinityKey, Backend, Config, Conntrack, ConntrackKey, EndpointKey4,
-    EndpointKey6, Extent, Frontend, FrontendKey4, FrontendKey6, Range, backend_flags, config_flags, counter,
-    frontend_flags,
+    EndpointKey6, Extent, Frontend, FrontendKey4, FrontendKey6, RANGES, Range, Range4, Range6, backend_flags,
+    config_flags, counter, frontend_flags,
 };
 
 use crate::address::{octets, words};
@@ -115,15 +115,19 @@ impl HostMaps {
 
     /// Adds a range of virtual addresses, and has them kept to; false when there is no room.
     pub fn add_service_range(&mut self, range: IpAddr, bits: u32) -> bool {
-        self.config.flags |= config_flags::SERVICE_RANGES;
+        if self.config.flags & config_flags::SERVICE_RANGES == 0 {
+            self.config.flags |= config_flags::SERVICE_RANGES;
+            self.config.ranges4 = [Range4::NONE; RANGES];
+            self.config.ranges6 = [Range6::NONE; RANGES];
+        }
         match range {
             IpAddr::V4(addr) => {
-                let free = self.config.ranges4.iter_mut().find(|range| range.mask.0 == 0);
+                let free = self.config.ranges4.iter_mut().find(|range| **range == Range4::NONE);
                 let mask = u32::MAX.checked_shl(32 - bits).unwrap_or(0).to_be();
                 free.map(|free| *free = Range { addr: Addr4(u32::from(addr).to_be()), mask: Addr4(mask) })
             }
             IpAddr::V6(addr) => {
-                let free = self.config.ranges6.iter_mut().find(|range| range.mask.0[0] == 0);
+                let free = self.config.ranges6.iter_mut().find(|range| **range == Range6::NONE);
                 let mask = u128::MAX.checked_shl(128 - bits).unwrap_or(0).to_be_bytes();
                 free.map(|free| *free = Range { addr: words(&addr.octets()), mask: words(&mask) })
             }
