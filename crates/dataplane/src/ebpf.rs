@@ -2,11 +2,12 @@
 
 mod socket;
 mod tables;
+mod upgrade;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,7 @@ use crate::extent::QUARANTINE;
 use crate::plan::{Held, Plan, Rules};
 use crate::{Applied, Dataplane, Error, Options, Stats, pins, sys};
 use tables::{KernelTables, Wire, failed};
+use upgrade::Upgrade;
 
 /// All maps, with sizes of key and value for a look at pinned ones.
 const MAPS: [(&str, usize, usize); 15] = [
@@ -95,17 +97,33 @@ pub struct EbpfDataplane {
     counters: PerCpuArray<MapData, u64>,
     config: Array<MapData, Wire<abi::Config>>,
     programs: Programs,
+    /// Where the socket programs are still to be attached.
+    sockets: Option<Sockets>,
     started: Instant,
+}
+
+struct Sockets {
+    pin_dir: PathBuf,
+    cgroup: Option<PathBuf>,
+}
+
+fn attach_sockets(programs: &Programs, sockets: &mut Option<Sockets>) -> Result<(), Error> {
+    if let Some(Sockets { pin_dir, cgroup }) = &sockets {
+        socket::attach(programs, pin_dir, cgroup.as_deref())?;
+    }
+    *sockets = None;
+    Ok(())
 }
 
 impl EbpfDataplane {
     /// Loads the programs against the pinned maps (made where there are none), takes up what they hold, and attaches
-    /// the socket programs. Devices are [`devices`](crate::devices)' business.
+    /// the socket programs. Pins of another ABI are carried over or replaced without a gap. Devices are [`devices`](crate::devices)' business.
     ///
     /// # Errors
     /// When the pin folder cannot be used, the kernel does not take a program, or a pinned map has another layout.
     pub fn open(options: &Options) -> Result<Self, Error> {
         pins::prepare(&options.pin_dir, options.mount_bpffs)?;
+        let upgrade = Upgrade::find(&options.pin_dir)?;
         let maps_dir = pins::maps_dir(&options.pin_dir);
         check_pins(&maps_dir, options)?;
         let mut ebpf = load(&maps_dir, options)?;
@@ -123,6 +141,7 @@ impl EbpfDataplane {
             skip: options.skip_addresses.iter().copied().collect(),
             ranges: options.address_ranges.clone(),
         };
+        upgrade.convert(&mut tables)?;
         let held = tables.held()?;
         tracing::info!(
             frontends = held.frontends.len(),
@@ -133,8 +152,14 @@ impl EbpfDataplane {
         let mut plan = Plan::adopt(&mut tables, limits, rules, held)?;
         plan.set_cluster_clients(&mut tables, &options.cluster_ranges)?;
         let programs = Programs { ebpf: Arc::new(Mutex::new(ebpf)) };
-        socket::attach(&programs, &options.pin_dir, options.cgroup_root.as_deref())?;
-        Ok(Self { plan, tables, counters, config, programs, started: Instant::now() })
+        upgrade.finish(&programs)?;
+        let sockets = Sockets { pin_dir: options.pin_dir.clone(), cgroup: options.cgroup_root.clone() };
+        let mut sockets = Some(sockets);
+        // Programs that are to be replaced know more than empty maps.
+        if !upgrade.is_unknown() {
+            attach_sockets(&programs, &mut sockets)?;
+        }
+        Ok(Self { plan, tables, counters, config, programs, sockets, started: Instant::now() })
     }
 
     /// The programs that devices are hooked with.
@@ -185,6 +210,7 @@ impl Dataplane for EbpfDataplane {
         let now = self.now();
         let applied = self.plan.reconcile(&mut self.tables, now, desired)?;
         self.keep_to_ranges()?;
+        attach_sockets(&self.programs, &mut self.sockets)?;
         Ok(applied)
     }
 

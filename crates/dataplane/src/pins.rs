@@ -15,7 +15,17 @@ const BPF_FS: FsType = FsType(0xcafe_4a11);
 
 /// Where this version's maps are pinned.
 pub fn maps_dir(pin_dir: &Path) -> PathBuf {
-    pin_dir.join(format!("v{}", abi::VERSION))
+    version_dir(pin_dir, abi::VERSION)
+}
+
+/// Where a version's maps are pinned.
+pub(crate) fn version_dir(pin_dir: &Path, version: u32) -> PathBuf {
+    pin_dir.join(format!("v{version}"))
+}
+
+/// The version whose folder has this name.
+fn version_of(name: &str) -> Option<u32> {
+    name.strip_prefix('v')?.parse().ok()
 }
 
 /// Where this version's links are pinned.
@@ -67,17 +77,8 @@ pub fn remove_all(pin_dir: &Path) -> Result<(), Error> {
     for entry in entries {
         let entry = entry.map_err(|source| error(pin_dir, source))?;
         let name = entry.file_name();
-        let ours = name
-            .to_str()
-            .and_then(|name| name.strip_prefix('v'))
-            .is_some_and(|rest| rest.parse::<u32>().is_ok());
-        if ours {
-            // Links first, so that no program runs on without its maps' pins for long.
-            let links = entry.path().join("links");
-            if links.is_dir() {
-                std::fs::remove_dir_all(&links).map_err(|source| error(&links, source))?;
-            }
-            std::fs::remove_dir_all(entry.path()).map_err(|source| error(&entry.path(), source))?;
+        if name.to_str().and_then(version_of).is_some() {
+            remove_version(&entry.path())?;
         }
     }
     // The folder itself may be a mount point or hold others' things.
@@ -87,6 +88,34 @@ pub fn remove_all(pin_dir: &Path) -> Result<(), Error> {
             Ok(())
         }
         Err(source) => Err(error(pin_dir, source)),
+    }
+}
+
+/// Removes the pins in a version's folder, and the folder.
+pub(crate) fn remove_version(folder: &Path) -> Result<(), Error> {
+    let error = |path: &Path, source| Error::Pin { path: path.to_owned(), what: "remove", source };
+    // Links first, so that no program runs on without its maps' pins for long.
+    let links = folder.join("links");
+    if links.is_dir() {
+        std::fs::remove_dir_all(&links).map_err(|source| error(&links, source))?;
+    }
+    std::fs::remove_dir_all(folder).map_err(|source| error(folder, source))
+}
+
+/// Versions that have a folder, this one aside.
+pub(crate) fn other_versions(pin_dir: &Path) -> Result<Vec<u32>, Error> {
+    let names = entries(pin_dir)?.into_iter().filter_map(|path| version_of(path.file_name()?.to_str()?));
+    let mut versions: Vec<u32> = names.filter(|version| *version != abi::VERSION).collect();
+    versions.sort_unstable();
+    Ok(versions)
+}
+
+/// What is in a folder; nothing when there is none.
+pub(crate) fn entries(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+    let list = std::fs::read_dir(folder).and_then(|all| all.map(|entry| Ok(entry?.path())).collect());
+    match list {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        other => other.map_err(|source| Error::Pin { path: folder.to_owned(), what: "read", source }),
     }
 }
 

@@ -3,11 +3,14 @@
 use std::collections::HashSet;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
+use aya::maps::{HashMap, Map, MapData};
+use eastwest_abi::{frontend_flags, maps};
 use eastwest_compile::CompiledService;
 use eastwest_dataplane::devices::{DeviceOptions, Follower, PodHook};
-use eastwest_dataplane::{Dataplane, EbpfDataplane};
+use eastwest_dataplane::{Dataplane, EbpfDataplane, pins};
 use eastwest_model::Protocol::{TCP, UDP};
 
 use crate::services::{frontend, service};
@@ -357,6 +360,89 @@ fn one_source_port_three_ways_to_one_pod_through_tc() {
 #[test]
 fn one_source_port_three_ways_to_one_pod_through_xdp() {
     one_port_three_ways(PodHook::Xdp);
+}
+
+/// Makes the pins what an agent of ABI 1 left: the same maps and links, with frontends in the layout of then.
+fn as_of_abi_1(node: &Node) {
+    let (new, old) = (pins::maps_dir(&node.pin_dir()), node.pin_dir().join("v1"));
+    std::fs::rename(&new, &old).expect("renames");
+    for name in [maps::CONFIG, maps::COUNTERS, maps::SOURCES4, maps::SOURCES6] {
+        std::fs::remove_file(old.join(name)).expect("removes");
+    }
+    rewrite_frontends::<8>(maps::FRONTENDS4, &old);
+    rewrite_frontends::<20>(maps::FRONTENDS6, &old);
+}
+
+fn rewrite_frontends<const K: usize>(name: &str, folder: &Path) {
+    const KIND: u32 = 1;
+    const NO_PREALLOC: u32 = 1;
+    let path = folder.join(name);
+    let now = MapData::from_pin(&path).expect("opens");
+    let now = HashMap::<_, [u8; K], [u32; 8]>::try_from(Map::HashMap(now)).expect("a hash map");
+    let then = aya_obj::Map::new_from_params(KIND, K as u32, 24, 4096, NO_PREALLOC);
+    let then = MapData::create(then, name, None).expect("makes");
+    std::fs::remove_file(&path).expect("removes");
+    then.pin(&path).expect("pins");
+    let mut then = HashMap::<_, [u8; K], [u32; 6]>::try_from(Map::HashMap(then)).expect("a hash map");
+    for entry in now.iter() {
+        // Service, flags, affinity, padding, and the extents for clients inside and outside.
+        let (key, [service, flags, affinity, _, slots, count, ..]) = entry.expect("reads");
+        let flags = match flags {
+            frontend_flags::ADDRESS => 1,
+            0 => 0,
+            other => panic!("flags {other:#x} are none of then"),
+        };
+        then.insert(key, [service, flags, slots, count, affinity, 0], 0).expect("writes");
+    }
+}
+
+/// An agent finds the pins of ABI 1: connections and backends stay, and nothing is programmed again.
+fn is_upgraded(hook: PodHook) {
+    with_pods(hook, move |node, pods, running| {
+        let open: Vec<_> = WEB.map(|(vip, _)| pods[0].run(move || Conversation::open(vip))).into();
+        let udp = WEB.map(|(vip, _)| {
+            let socket = pods[0].run(move || UdpSocket::bind(any(vip)).expect("binds"));
+            let line = ask_udp(&socket, vip).0;
+            (vip, socket, line)
+        });
+        drop(running);
+        as_of_abi_1(node);
+        let mut dataplane = EbpfDataplane::open(&node.options()).expect("opens");
+        assert!(!node.pin_dir().join("v1").exists(), "the old folder is gone");
+        // The hooks are the new programs' before any device is looked at: they find the connections and the backends.
+        for (mut conversation, _) in open {
+            conversation.say("after the upgrade");
+        }
+        for (vip, socket, line) in udp {
+            assert_eq!(ask_udp(&socket, vip).0, line, "{vip}");
+            pods[0].run(move || Conversation::open(vip).0.say("new"));
+        }
+        assert!(dataplane.counters().expect("reads")["forward"] > 0, "by the new programs");
+        let applied = dataplane.reconcile(&mut services().iter()).expect("reconciles");
+        assert_eq!(applied.writes, 0);
+        let options = DeviceOptions { pin_dir: node.pin_dir(), pod_hook: hook, ..DeviceOptions::default() };
+        let (_follower, states) = block_on(Follower::start(dataplane.programs(), options)).expect("starts");
+        assert!(states.borrow().iter().all(|state| state.error.is_none()), "{:?}", states.borrow());
+        // Pins of an ABI to come are replaced.
+        drop(dataplane);
+        std::fs::rename(pins::maps_dir(&node.pin_dir()), node.pin_dir().join("v999")).expect("renames");
+        let again = agent(node, hook, &services());
+        assert!(!node.pin_dir().join("v999").exists(), "the other folder is gone");
+        for (vip, _) in WEB {
+            pods[0].run(move || Conversation::open(vip).0.say("replaced"));
+        }
+        assert!(again.dataplane.counters().expect("reads")["forward"] > 0, "by these programs");
+    });
+}
+
+#[test]
+fn pins_of_another_abi_are_taken_over_through_tc() {
+    is_upgraded(PodHook::Tc);
+}
+
+#[test]
+fn pins_of_another_abi_are_taken_over_through_xdp() {
+    is_upgraded(PodHook::Xdp);
 }
 
 fn survives(hook: PodHook) {
