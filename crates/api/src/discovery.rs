@@ -8,6 +8,7 @@ use eastwest_model::Kind;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
+use crate::events::EVENTS;
 use crate::kinds::{Served, with_kind};
 use crate::{ApiError, App};
 
@@ -66,7 +67,14 @@ fn aggregated_response(version: &str, groups: &[&str]) -> Response {
     let items: Vec<Value> = groups
         .iter()
         .map(|group| {
-            let resources: Vec<Value> = kinds(group).map(aggregated_resource).collect();
+            let mut resources: Vec<Value> = kinds(group).map(aggregated_resource).collect();
+            if group.is_empty() {
+                resources.push(
+                    json!({"resource": EVENTS, "scope": "Namespaced", "singularResource": "event",
+                    "responseKind": {"group": "", "version": "v1", "kind": "Event"}, "shortNames": ["ev"],
+                    "verbs": ["list"]}),
+                );
+            }
             json!({"metadata": {"name": group},
                 "versions": [{"version": "v1", "resources": resources, "freshness": "Current"}]})
         })
@@ -153,6 +161,10 @@ fn resources(group: &str) -> Value {
             resources.push(json!({"name": format!("{}/status", kind.plural()), "singularName": "",
                 "namespaced": kind.namespaced(), "kind": kind.name(), "verbs": STATUS_VERBS}));
         }
+    }
+    if group.is_empty() {
+        resources.push(json!({"name": EVENTS, "singularName": "event", "namespaced": true, "kind": "Event",
+            "verbs": ["list"], "shortNames": ["ev"]}));
     }
     let version = if group.is_empty() { "v1".to_owned() } else { format!("{group}/v1") };
     json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": version, "resources": resources})

@@ -14,6 +14,7 @@ mod config;
 mod derived;
 mod discovery;
 mod error;
+mod events;
 mod kinds;
 mod mirror;
 mod openapi;

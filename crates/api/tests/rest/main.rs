@@ -1,6 +1,7 @@
 //! The API as clients see it, over a store in memory.
 
 mod errors;
+mod events;
 mod fuzz;
 mod namespaces;
 mod nodes;

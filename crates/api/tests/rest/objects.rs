@@ -380,7 +380,7 @@ async fn clients_find_their_way() {
         list["resources"].as_array().unwrap().iter().map(|r| r["name"].as_str().unwrap()).collect();
     assert_eq!(
         names,
-        ["namespaces", "namespaces/status", "nodes", "nodes/status", "services", "services/status"]
+        ["namespaces", "namespaces/status", "nodes", "nodes/status", "services", "services/status", "events"]
     );
     assert_eq!(api.get("/apis").await.ok(200)["groups"].as_array().unwrap().len(), 2);
     for path in [

@@ -1,6 +1,23 @@
 // Generated from api-spec/openapi.json by `make spec`. Not to be edited.
 
 export interface paths {
+    "/api/v1/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What nodes report of objects, in all namespaces. */
+        get: operations["all"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/namespaces": {
         parameters: {
             query?: never;
@@ -24,6 +41,23 @@ export interface paths {
          * @description A scope for names. Deleting it deletes what is in it.
          */
         delete: operations["deletecollectionNamespace"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/namespaces/{namespace}/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What nodes report of objects, in one namespace. */
+        get: operations["namespaced"];
+        put?: never;
+        post?: never;
+        delete?: never;
         options?: never;
         head?: never;
         patch?: never;
@@ -1548,6 +1582,30 @@ export interface components {
 }
 export type $defs = Record<string, never>;
 export interface operations {
+    all: {
+        parameters: {
+            query?: {
+                /** @description involvedObject.kind, .name, .namespace, .uid, metadata.namespace, reason, type: FIELD=VALUE or FIELD!=VALUE, joined by commas */
+                fieldSelector?: string;
+                watch?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description An EventList */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": unknown;
+                };
+            };
+        };
+    };
     listNamespace: {
         parameters: {
             query?: {
@@ -1676,6 +1734,33 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["NamespaceList"];
+                };
+            };
+        };
+    };
+    namespaced: {
+        parameters: {
+            query?: {
+                /** @description involvedObject.kind, .name, .namespace, .uid, metadata.namespace, reason, type: FIELD=VALUE or FIELD!=VALUE, joined by commas */
+                fieldSelector?: string;
+                watch?: string;
+            };
+            header?: never;
+            path: {
+                /** @description Name of a namespace */
+                namespace: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description An EventList */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": unknown;
                 };
             };
         };
