@@ -103,6 +103,11 @@ image: build ## a container image of the three binaries, from scratch: target/im
 	$(call say,container image: OCI archive$(,) loadable by docker too)
 	scripts/image $(TARGET_DIR)/release
 
+.PHONY: manifests
+manifests: ## deploy/kustomize from the Helm chart (ARGS=--check compares); builds helm once
+	@scripts/setup k8s
+	deploy/render $(ARGS)
+
 .PHONY: bench
 bench: setup-lab build ## measures, on release binaries: target/bench/*.json and a table (ARGS=--quick to try it)
 	$(call say,benchmarks; each ratio is taken within one run)

@@ -2,7 +2,8 @@
 //! leaves in annotations are most of an object's bytes, and change when nothing else does.
 
 use eastwest_model::{
-    EndpointSlice, Kind, Map, Namespace, Node, ObjectMeta, Resource, Service, Workload, WorkloadSpec,
+    DnsRecord, EndpointSlice, Kind, Map, Namespace, Node, ObjectMeta, Resource, Service, TrafficSplit,
+    Workload, WorkloadSpec,
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -17,6 +18,8 @@ pub trait FromKubernetes: Resource {
     const VERSION: &'static str;
     const KUBERNETES_KIND: &'static str;
     const PLURAL: &'static str;
+    /// Of our own: the cluster may not know the kind.
+    const OPTIONAL: bool = false;
     /// What the API server leaves out by itself.
     const FIELD_SELECTOR: Option<&'static str> = None;
 
@@ -89,6 +92,31 @@ impl FromKubernetes for EndpointSlice {
         Ok(Some(object))
     }
 }
+
+/// Kinds of our own, where the cluster has their definitions. Only we know what is right in them.
+macro_rules! own {
+    ($T:ident, $plural:literal) => {
+        impl FromKubernetes for $T {
+            const GROUP: &'static str = "eastwest.dev";
+            const VERSION: &'static str = "v1";
+            const KUBERNETES_KIND: &'static str = stringify!($T);
+            const PLURAL: &'static str = $plural;
+            const OPTIONAL: bool = true;
+
+            fn convert(json: Value) -> Result<Option<Self>, String> {
+                let mut object: Self = decode(json)?;
+                slim(&mut object);
+                object.default_fields();
+                match object.validate().as_slice() {
+                    [] => Ok(Some(object)),
+                    [error, ..] => Err(error.to_string()),
+                }
+            }
+        }
+    };
+}
+own!(DnsRecord, "dnsrecords");
+own!(TrafficSplit, "trafficsplits");
 
 /// What is read of a Pod.
 #[derive(Default, Deserialize)]

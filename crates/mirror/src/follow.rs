@@ -27,6 +27,8 @@ use crate::status::{KindStatus, Status};
 const BATCH: usize = 256;
 /// A watch that has not failed for so long after a failure is well. More than a connection may take.
 const SETTLED: Duration = Duration::from_secs(40);
+/// A server that starts does not know its own definitions for a moment; after so many answers it knows none.
+const UNKNOWN: u32 = 4;
 /// Time between questions to a server that does not answer.
 const UNANSWERED: Duration = Duration::from_secs(1);
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -115,6 +117,8 @@ pub(crate) struct Follower<'a, T> {
     listing: Option<HashSet<(String, String)>>,
     /// When it was whole; `None` before.
     listed_at: Option<Instant>,
+    /// How often in a row the server did not know the kind.
+    unknown: u32,
 }
 
 type Change<T> = Result<Event<Seen<T>>, watcher::Error>;
@@ -128,6 +132,7 @@ impl<'a, T: Served + FromKubernetes> Follower<'a, T> {
             streaming: true,
             listing: None,
             listed_at: None,
+            unknown: 0,
         }
     }
 
@@ -371,9 +376,24 @@ impl<'a, T: Served + FromKubernetes> Follower<'a, T> {
         });
     }
 
+    /// The cluster does not know the kind, so there is nothing to wait for; it may learn of it later.
+    async fn absent(&mut self) -> bool {
+        let known = self.shared.status.borrow().kinds.get(&T::KIND).is_some_and(|s| s.synced);
+        if !known {
+            self.listed(0);
+        }
+        self.well();
+        tokio::time::sleep(self.shared.options.conflicts).await;
+        false
+    }
+
     /// After a failure. `false`: begin anew.
     async fn recover(&mut self, error: watcher::Error) -> bool {
         let reason = reason(&error);
+        self.unknown = if reason == "not_found" { self.unknown + 1 } else { 0 };
+        if T::OPTIONAL && self.unknown >= UNKNOWN {
+            return self.absent().await;
+        }
         if reason == "gone" {
             debug!(kind = T::KUBERNETES_KIND, "the server's history is gone: listing again");
             self.shared.metrics.lost_history(T::KIND);

@@ -1,5 +1,5 @@
-//! Brings Namespaces, Nodes, Services, EndpointSlices and Pods (as Workloads) of a Kubernetes API server into the
-//! controller's store, and keeps them as they are there. Watches, bookmarks and lists are `kube`'s; this crate knows
+//! Brings Namespaces, Nodes, Services, EndpointSlices and Pods (as Workloads) of a Kubernetes API server, and the
+//! DnsRecords and TrafficSplits of a cluster that knows these kinds, into the controller's store, and keeps them as they are there. Watches, bookmarks and lists are `kube`'s; this crate knows
 //! what of an object is kept ([`convert`]), what a failure means, and that nothing is ever taken away because the API
 //! server does not answer: an object goes when it is seen to be deleted, or is missing at the end of a full list.
 //!
@@ -16,7 +16,7 @@ mod status;
 use std::time::Duration;
 
 use eastwest_api::App;
-use eastwest_model::{EndpointSlice, Kind, Namespace, Node, Service, Workload};
+use eastwest_model::{DnsRecord, EndpointSlice, Kind, Namespace, Node, Service, TrafficSplit, Workload};
 use kube::Client;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
@@ -29,8 +29,15 @@ use crate::follow::{Follower, Shared};
 use crate::metrics::Metrics;
 
 /// The kinds that are mirrored. Pods become [`Kind::Workload`].
-pub const KINDS: [Kind; 5] =
-    [Kind::Namespace, Kind::Node, Kind::Service, Kind::EndpointSlice, Kind::Workload];
+pub const KINDS: [Kind; 7] = [
+    Kind::Namespace,
+    Kind::Node,
+    Kind::Service,
+    Kind::EndpointSlice,
+    Kind::Workload,
+    Kind::DnsRecord,
+    Kind::TrafficSplit,
+];
 
 /// How to mirror.
 #[derive(Clone, Debug)]
@@ -88,6 +95,8 @@ impl Mirror {
             () = Follower::<Service>::new(&client, &shared).run() => {}
             () = Follower::<EndpointSlice>::new(&client, &shared).run() => {}
             () = Follower::<Workload>::new(&client, &shared).run() => {}
+            () = Follower::<DnsRecord>::new(&client, &shared).run() => {}
+            () = Follower::<TrafficSplit>::new(&client, &shared).run() => {}
             () = follow::probe(&client, &shared) => {}
         }
     }

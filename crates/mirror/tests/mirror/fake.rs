@@ -21,6 +21,8 @@ pub const SLICES: &str = "/apis/discovery.k8s.io/v1/endpointslices";
 pub const PODS: &str = "/api/v1/pods";
 pub const NODES: &str = "/api/v1/nodes";
 pub const NAMESPACES: &str = "/api/v1/namespaces";
+pub const SPLITS: &str = "/apis/eastwest.dev/v1/trafficsplits";
+const PATHS: [&str; 6] = [SERVICES, SLICES, PODS, NODES, NAMESPACES, SPLITS];
 
 type Objects = BTreeMap<(&'static str, String, String), Value>;
 
@@ -48,6 +50,8 @@ pub struct Inner {
     pages: BTreeMap<(&'static str, u64), Vec<Value>>,
     /// Watches from before are told that they are too old.
     oldest: u64,
+    /// Knows TrafficSplits; nobody has defined DnsRecords.
+    pub splits: bool,
     /// Knows `sendInitialEvents`.
     pub streaming: bool,
     /// Each watch ends after this many events or at once.
@@ -69,6 +73,7 @@ impl Fake {
             history: Vec::new(),
             pages: BTreeMap::new(),
             oldest: 100,
+            splits: false,
             streaming: true,
             watch_events: None,
             refuse: None,
@@ -122,7 +127,7 @@ impl Fake {
 
     /// Sends a bookmark to all watches.
     pub fn bookmark(&self) {
-        for path in [SERVICES, SLICES, PODS, NODES, NAMESPACES] {
+        for path in PATHS {
             self.with(|s| {
                 let object = json!({"kind": "X", "apiVersion": "v1", "metadata": {"resourceVersion": s.revision.to_string()}});
                 s.history.push(Change { revision: s.revision, path, type_: "BOOKMARK", object });
@@ -190,7 +195,8 @@ fn failure(code: StatusCode, reason: &str, message: &str) -> Response {
 
 async fn answer(State(fake): State<Fake>, request: Request) -> Response {
     let uri = request.uri().clone();
-    let Some(path) = [SERVICES, SLICES, PODS, NODES, NAMESPACES].into_iter().find(|p| *p == uri.path())
+    let Some(path) =
+        PATHS.into_iter().find(|p| *p == uri.path() && (*p != SPLITS || fake.with(|s| s.splits)))
     else {
         return failure(StatusCode::NOT_FOUND, "NotFound", "no such path");
     };

@@ -9,7 +9,7 @@ use eastwest_api::{App, Auth, Config, router};
 use eastwest_mirror::{Mirror, Options, Status};
 use eastwest_model::{Kind, Revision};
 use eastwest_store::{Event, Key, Memory, Store};
-use fake::{Fake, NAMESPACES, NODES, PODS, SERVICES, SLICES};
+use fake::{Fake, NAMESPACES, NODES, PODS, SERVICES, SLICES, SPLITS};
 use http::{Request, StatusCode};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -230,7 +230,8 @@ async fn what_went_while_away_goes_at_the_end_of_the_list_and_nothing_flaps() {
             let line = format!("eastwest_mirror_failures_total{{kind=\"Service\",reason=\"{reason}\"}}");
             until(&line, || mirror.metrics().contains(&line)).await;
             until("the failure is known", || {
-                mirror.status.borrow().kinds.values().all(|k| k.problem.is_some())
+                let status = mirror.status.borrow();
+                [Kind::Service, Kind::EndpointSlice].iter().all(|k| status.kinds[k].problem.is_some())
             })
             .await;
         }
@@ -356,6 +357,36 @@ async fn garbage_stays_alone() {
         let line = "eastwest_mirror_failures_total{kind=\"EndpointSlice\",reason=\"unreadable\"}";
         assert!(mirror.metrics().contains(line));
     }
+}
+
+#[tokio::test]
+async fn kinds_of_our_own_as_soon_as_the_cluster_knows_them() {
+    let fake = cluster().await;
+    let mirror = Running::synced(&fake).await;
+    assert!(mirror.status.borrow().kinds[&Kind::TrafficSplit].problem.is_none());
+    let split = |name: &str, weight: u32| {
+        json!({"apiVersion": "eastwest.dev/v1", "kind": "TrafficSplit", "metadata": {"name": name, "namespace": "default"},
+            "spec": {"service": "web", "backends": [{"selector": {"matchLabels": {"version": "1"}}, "weight": weight}]}})
+    };
+    fake.with(|s| s.splits = true);
+    fake.put(SPLITS, split("web", 10));
+    until("it is mirrored", || mirror.get(Kind::TrafficSplit, "default", "web").is_some()).await;
+    // What only we can judge is judged here.
+    fake.put(SPLITS, split("wrong", 7_000_000));
+    fake.put(SPLITS, split("right", 20));
+    until("the next is mirrored", || mirror.get(Kind::TrafficSplit, "default", "right").is_some()).await;
+    assert!(mirror.get(Kind::TrafficSplit, "default", "wrong").is_none());
+    let unreadable = mirror.status.borrow().kinds[&Kind::TrafficSplit].unreadable.clone();
+    assert!(unreadable["default/wrong"].contains("spec.backends[0].weight"), "{unreadable:?}");
+    // Definitions that are out of sight for a moment take nothing away.
+    fake.with(|s| s.splits = false);
+    fake.hang_up();
+    let watches = fake.asked("watch", SERVICES);
+    until("time has passed", || fake.asked("watch", SERVICES) > watches).await;
+    assert!(mirror.get(Kind::TrafficSplit, "default", "web").is_some());
+    fake.with(|s| s.splits = true);
+    fake.delete(SPLITS, "default", "web");
+    until("it is gone", || mirror.get(Kind::TrafficSplit, "default", "web").is_none()).await;
 }
 
 #[tokio::test]
