@@ -26,7 +26,7 @@ use tables::{KernelTables, Wire, failed};
 use upgrade::Upgrade;
 
 /// All maps, with sizes of key and value for a look at pinned ones.
-const MAPS: [(&str, usize, usize); 15] = [
+const MAPS: [(&str, usize, usize); 17] = [
     (abi::maps::CONFIG, 4, size_of::<abi::Config>()),
     (abi::maps::FRONTENDS4, size_of::<abi::FrontendKey4>(), size_of::<abi::Frontend>()),
     (abi::maps::FRONTENDS6, size_of::<abi::FrontendKey6>(), size_of::<abi::Frontend>()),
@@ -42,29 +42,12 @@ const MAPS: [(&str, usize, usize); 15] = [
     // A key of a trie begins with the length of its prefix.
     (abi::maps::SOURCES4, 4 + size_of::<abi::Source4>(), 4),
     (abi::maps::SOURCES6, 4 + size_of::<abi::Source6>(), 4),
+    (abi::maps::FRAGMENTS4, size_of::<abi::FragmentKey4>(), size_of::<abi::Fragment>()),
+    (abi::maps::FRAGMENTS6, size_of::<abi::FragmentKey6>(), size_of::<abi::Fragment>()),
     (abi::maps::COUNTERS, 4, 8),
 ];
 
-const PROGRAMS: [&str; 16] = [
-    abi::programs::POD_INGRESS_XDP,
-    abi::programs::POD_INGRESS_TC,
-    abi::programs::POD_EGRESS_TC,
-    abi::programs::POD_HANDOVER_TC,
-    abi::programs::NIC_INGRESS_XDP,
-    abi::programs::NIC_INGRESS_TC,
-    abi::programs::NIC_EGRESS_TC,
-    abi::programs::NIC_HANDOVER_TC,
-    abi::programs::CONNECT4,
-    abi::programs::CONNECT6,
-    abi::programs::SENDMSG4,
-    abi::programs::SENDMSG6,
-    abi::programs::RECVMSG4,
-    abi::programs::RECVMSG6,
-    abi::programs::GETPEERNAME4,
-    abi::programs::GETPEERNAME6,
-];
-
-/// The loaded programs, to be attached. Clones share them.
+/// The programs, loaded as they are needed. Clones share them.
 #[derive(Clone)]
 pub struct Programs {
     ebpf: Arc<Mutex<Ebpf>>,
@@ -73,6 +56,12 @@ pub struct Programs {
 impl Programs {
     pub(crate) fn lock(&self) -> MutexGuard<'_, Ebpf> {
         self.ebpf.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Loads those of these programs that are not loaded yet. The verifier takes most of a start's time, so only what is to be
+    /// attached is loaded, and several at once.
+    pub(crate) fn load(&self, names: &[&'static str]) -> Result<(), Error> {
+        load_programs(&mut self.lock(), names)
     }
 
     /// A file descriptor of a loaded program.
@@ -127,8 +116,6 @@ impl EbpfDataplane {
         let maps_dir = pins::maps_dir(&options.pin_dir);
         check_pins(&maps_dir, options)?;
         let mut ebpf = load(&maps_dir, options)?;
-        load_programs(&mut ebpf)?;
-
         let mut take = |name: &'static str| ebpf.take_map(name).ok_or(Error::Missing(name));
         let mut config: Array<_, Wire<abi::Config>> = Array::try_from(take(abi::maps::CONFIG)?)
             .map_err(|error| failed(abi::maps::CONFIG, "open", error))?;
@@ -316,17 +303,18 @@ fn load(dir: &Path, options: &Options) -> Result<Ebpf, Error> {
 /// The verifier gives up when a signal comes (`signal_pending` in kernel/bpf/verifier.c): as often it is asked again.
 const INTERRUPTED: usize = 10;
 
-/// Loads all programs. The verifier takes most of a start's time, and takes several at once.
-fn load_programs(ebpf: &mut Ebpf) -> Result<(), Error> {
+fn load_programs(ebpf: &mut Ebpf, names: &[&'static str]) -> Result<(), Error> {
     let found: Vec<(&'static str, &mut Program)> = ebpf
         .programs_mut()
-        .filter_map(|(name, program)| Some((*PROGRAMS.iter().find(|wanted| **wanted == name)?, program)))
+        .filter_map(|(name, program)| Some((*names.iter().find(|wanted| **wanted == name)?, program)))
         .collect();
-    if let Some(missing) = PROGRAMS.iter().find(|wanted| !found.iter().any(|(name, _)| name == *wanted)) {
+    if let Some(missing) = names.iter().find(|wanted| !found.iter().any(|(name, _)| name == *wanted)) {
         return Err(Error::Missing(missing));
     }
+    let found: Vec<_> = found.into_iter().filter(|(_, program)| program.fd().is_err()).collect();
+    let most = found.len().max(1);
     let left = Mutex::new(found.into_iter());
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(PROGRAMS.len());
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(most);
     let work = || -> Result<(), Error> {
         loop {
             let next = left.lock().unwrap_or_else(PoisonError::into_inner).next();

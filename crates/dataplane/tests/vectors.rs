@@ -95,6 +95,9 @@ fn kernel_and_host_agree_on_packets_cut_anywhere() {
         (Program::NicIngress, "tcp 192.0.2.7:40000 > 10.96.0.1:80 S"),
         (Program::NicIngress, "udp 192.0.2.7:40000 > 10.96.0.3:53"),
         (Program::NicEgress, "udp 10.244.1.2:5353 > 192.0.2.7:40000"),
+        (Program::PodIngress, "ping 10.244.1.9:1 > 10.96.0.3:1 len=9 extensions=h"),
+        (Program::PodIngress, "udp 10.96.0.1:53 > 10.244.1.9:40000 len=9 error=port by=10.244.1.9"),
+        (Program::NicIngress, "udp 192.0.2.7:40000 > 10.96.0.3:53 len=60 cut=0..48 extensions=hdr options=8"),
     ];
     let wrong = network(|nic| {
         let mut kernel = Kernel::load();

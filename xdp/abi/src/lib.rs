@@ -41,6 +41,10 @@ pub mod maps {
     pub const SOURCES4: &str = "SOURCES4";
     /// LPM trie of `Source6`.
     pub const SOURCES6: &str = "SOURCES6";
+    /// LRU of `FragmentKey4` to `Fragment`, written by the kernel side alone.
+    pub const FRAGMENTS4: &str = "FRAGMENTS4";
+    /// LRU of `FragmentKey6` to `Fragment`, written by the kernel side alone.
+    pub const FRAGMENTS6: &str = "FRAGMENTS6";
     /// `PerCpuArray<u64>` by `counter`.
     pub const COUNTERS: &str = "COUNTERS";
 }
@@ -309,6 +313,39 @@ pub const CLUSTER_CLIENTS: u32 = 0;
 const _: () = assert!(core::mem::size_of::<Source4>() == 8);
 const _: () = assert!(core::mem::size_of::<Source6>() == 20);
 
+/// The fragments of one packet.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct FragmentKey<A> {
+    pub saddr: A,
+    pub daddr: A,
+    /// Identification, as it lies in the packet; of IPv4 the two bytes as a number.
+    pub id: u32,
+    /// IPv4's protocol, or 44 for IPv6's fragment header.
+    pub carrier: u8,
+    pub pad: [u8; 3],
+}
+
+pod! {
+    /// What the first fragment of a packet says.
+    pub struct Fragment = 8 {
+        /// Network order.
+        pub sport: u16,
+        /// Network order.
+        pub dport: u16,
+        pub protocol: u8,
+        pub pad: [u8; 3],
+    }
+}
+
+/// Key of `FRAGMENTS4`.
+pub type FragmentKey4 = FragmentKey<Addr4>;
+/// Key of `FRAGMENTS6`.
+pub type FragmentKey6 = FragmentKey<Addr6>;
+
+const _: () = assert!(core::mem::size_of::<FragmentKey4>() == 16);
+const _: () = assert!(core::mem::size_of::<FragmentKey6>() == 40);
+
 /// An IPv4 address in network order, as it lies in a packet: `u32::from_ne_bytes(octets)`.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -489,8 +526,18 @@ pub mod counter {
         SOURCE_RANGES = 15, "dropped_source_ranges";
         /// Dropped: a virtual address that no Service has.
         UNALLOCATED = 16, "dropped_unallocated";
+        /// Pings to virtual addresses answered.
+        ECHO = 17, "echo_replies";
+        /// ICMP errors of translated connections translated.
+        ICMP_ERROR = 18, "icmp_errors";
+        /// Dropped: fragments for a virtual address whose first one was not seen.
+        FRAGMENT = 19, "dropped_fragment";
+        /// Not sent on to another node: too many hops; the sender is told.
+        EXPIRED = 20, "hops_exceeded";
+        /// Not sent on to another node: too long for the route; the sender is told.
+        TOO_BIG = 21, "too_big";
     }
     /// Number of counters.
-    pub const COUNT: u32 = 17;
+    pub const COUNT: u32 = 22;
     const _: () = assert!(NAMES.len() == COUNT as usize);
 }

@@ -4,7 +4,7 @@ mod craft;
 mod packet;
 mod tables;
 
-pub use craft::{LINK, Spec, check, reply_to};
+pub use craft::{Carries, Complaint, LINK, Spec, check, reply_to};
 pub use packet::{Hook, HostPacket};
 pub use tables::HostMaps;
 

@@ -12,8 +12,11 @@
 mod address;
 pub mod checksum;
 mod choose;
+mod hard;
+mod headers;
 #[cfg(any(test, feature = "host"))]
 pub mod host;
+mod icmp;
 mod nic;
 mod parse;
 mod pod;

@@ -8,13 +8,19 @@ use eastwest_abi::{conntrack_flags as flags, counter, direction};
 
 use crate::address::Address;
 use crate::choose::{self, Opening, Place};
+use crate::hard;
+use crate::icmp;
 use crate::parse::{Flow, Parsed};
-use crate::pod::{Known, back, known, malformed, not_opened, not_written};
-use crate::rewrite::{age, rewrite};
+use crate::pod::{Known, back, known, not_opened, not_written};
+use crate::refuse::cannot_send;
+use crate::rewrite::{rewrite, set_ttl};
 use crate::track;
 use crate::traits::{Maps, NotWritten, Packet, RouteQuery, Router, Verdict, Via};
-use crate::wire::ETHERNET;
+use crate::wire::{ETHERNET, PROTOCOL_TCP, UDP, icmp as message_of};
 use crate::work::Work;
+
+/// What every link of IPv6 takes: RFC 8200, 5.
+const LEAST_MTU6: u32 = 1280;
 
 /// A packet that comes in by a NIC.
 #[inline(always)]
@@ -23,10 +29,15 @@ pub fn nic_ingress<A: Address, M: Maps<A>, P: Packet + Router<A>>(
     packet: &mut P,
     work: &mut Work<A>,
 ) -> Verdict {
-    match A::parse(packet, &mut work.flow) {
-        Parsed::Flow => {}
-        Parsed::Malformed => return malformed(maps, work),
-        Parsed::Other => return Verdict::Pass,
+    let parsed = hard::parse(maps, packet, work);
+    if parsed == Parsed::Error {
+        if !of_error(maps, work) {
+            return Verdict::Pass;
+        }
+        return translate(maps, packet, work);
+    }
+    if parsed != Parsed::Flow {
+        return hard::no_flow(maps, packet, work, parsed);
     }
     match standing(maps, &work.flow) {
         Standing::Own => return Verdict::Pass,
@@ -102,6 +113,16 @@ fn answer<A: Address, M: Maps<A>>(maps: &mut M, work: &mut Work<A>) -> bool {
     true
 }
 
+/// Finds the flow of an ICMP error that comes in: of a backend elsewhere or the way to it, or of a client outside.
+#[inline(always)]
+fn of_error<A: Address, M: Maps<A>>(maps: &mut M, work: &mut Work<A>) -> bool {
+    match standing(maps, &work.flow) {
+        Standing::Own => false,
+        Standing::Answer => icmp::of_half(maps, work, direction::REVERSE, flags::MASQUERADE, 0),
+        Standing::Client => icmp::of_half(maps, work, direction::FORWARD, flags::OUTSIDE, 0),
+    }
+}
+
 /// Translates a packet. One for a local backend goes on to the stack; the others, there and back, are sent on to
 /// where their new destination is.
 #[inline(always)]
@@ -113,8 +134,9 @@ fn translate<A: Address, M: Maps<A>, P: Packet + Router<A>>(
     work.via = Via::Stack;
     if work.value.flags & flags::MASQUERADE != 0 {
         if work.flow.ttl <= 1 {
-            // The stack says so to the sender.
-            return Verdict::Pass;
+            // The stack has no route to what is its own or nobody's.
+            let message = if A::IPV6 { message_of::EXPIRED6 } else { message_of::EXPIRED4 };
+            return cannot_send(maps, packet, &work.flow, message, 0);
         }
         if !maps.config().is_some_and(|config| packet.may_send(config)) {
             return Verdict::Handover;
@@ -124,6 +146,14 @@ fn translate<A: Address, M: Maps<A>, P: Packet + Router<A>>(
         if work.via == Via::Handover {
             maps.count(counter::NO_NEIGHBOUR);
             return Verdict::Handover;
+        }
+        if work.via == Via::TooBig {
+            let (message, mtu) = if A::IPV6 {
+                (message_of::TOO_BIG6, work.hop.mtu.max(LEAST_MTU6))
+            } else {
+                (message_of::TOO_BIG4, work.hop.mtu & 0xffff)
+            };
+            return cannot_send(maps, packet, &work.flow, message, mtu);
         }
     }
     if let Err(error) = rewrite(maps, packet, work, work.via != Via::Stack) {
@@ -135,7 +165,7 @@ fn translate<A: Address, M: Maps<A>, P: Packet + Router<A>>(
         return Verdict::Pass;
     }
     maps.count(counter::REDIRECT);
-    if !age::<A, P>(packet) {
+    if !set_ttl::<A, P>(packet, work.flow.ttl.wrapping_sub(1)) {
         return not_written(maps, NotWritten::Failed);
     }
     if work.via == Via::Neighbour {
@@ -153,7 +183,14 @@ fn translate<A: Address, M: Maps<A>, P: Packet + Router<A>>(
 fn ask<A: Address, P: Packet + Router<A>>(packet: &mut P, work: &mut Work<A>) -> Via {
     let Some([first_word]) = packet.load::<u32, 1>(ETHERNET) else { return Via::Stack };
     let length = packet.len().saturating_sub(ETHERNET as u32).min(0xffff) as u16;
+    let mut headers = (work.flow.l4 as usize).wrapping_sub(ETHERNET) as u16;
+    headers = headers.wrapping_add(if work.flow.key.protocol == PROTOCOL_TCP {
+        packet.load::<u8, 1>(work.flow.l4 as usize + 12).map_or(0, |[offset]| u16::from(offset >> 4) * 4)
+    } else {
+        UDP as u16
+    });
     let query = RouteQuery {
+        headers,
         saddr: work.value.saddr,
         daddr: work.value.daddr,
         sport: work.value.sport,

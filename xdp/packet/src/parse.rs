@@ -2,9 +2,11 @@
 
 use eastwest_abi::{Addr4, Addr6, ConntrackKey, direction};
 
+use crate::headers::Headers;
 use crate::traits::Packet;
 use crate::wire::{
-    ETHERNET, ETHERTYPE_IPV4, ETHERTYPE_IPV6, IPV4, IPV6, PROTOCOL_TCP, PROTOCOL_UDP, TCP, UDP,
+    ETHERNET, ETHERTYPE_IPV4, ETHERTYPE_IPV6, IPV4, IPV6, PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP, TCP,
+    UDP, is_extension,
 };
 
 /// A packet that can be translated.
@@ -20,6 +22,20 @@ pub struct Flow<A> {
     pub tcp_flags: u8,
     /// Time to live or hop limit.
     pub ttl: u8,
+    /// One of `kind`.
+    pub kind: u8,
+}
+
+/// `Flow::kind`.
+pub mod kind {
+    /// A whole TCP segment or UDP datagram.
+    pub const WHOLE: u8 = 0;
+    /// The first of several fragments.
+    pub const FIRST: u8 = 1;
+    /// Another fragment: its ports are the first one's, and it has no transport header.
+    pub const LATER: u8 = 2;
+    /// An ICMP error: the key is that of the packets that the quoted one answers.
+    pub const ERROR: u8 = 3;
 }
 
 /// What a packet is.
@@ -29,8 +45,16 @@ pub enum Parsed {
     Flow,
     /// Cut short or wrong. Only the addresses in the key are known.
     Malformed,
-    /// Not for us: another protocol, a fragment, an extension header, or too short to say.
+    /// Not for us: another protocol, or too short to say.
     Other,
+    /// More than this reads: a fragment, an extension header, ICMP. [`crate::hard`] says which of the others it is.
+    Hard,
+    /// An ICMP error, and the packet that it quotes is one that we may know.
+    Error,
+    /// An echo request.
+    Echo,
+    /// A fragment whose first one has not been seen.
+    Lost,
 }
 
 /// The header layout of a family.
@@ -44,8 +68,11 @@ pub trait Layout: Sized + Copy {
 
     /// Reads the headers of a packet whose EtherType is this family's into `flow`.
     fn parse<P: Packet>(packet: &mut P, flow: &mut Flow<Self>) -> Parsed;
-    /// Source then destination, as they stand in the header.
-    fn store_addresses<P: Packet>(packet: &mut P, saddr: Self, daddr: Self) -> bool;
+    /// Reads the headers of the network packet at `at` down to its transport header. False when it is none, is cut short or
+    /// has headers that we do not know.
+    fn unwrap<P: Packet>(packet: &mut P, at: usize, headers: &mut Headers<Self>) -> bool;
+    /// Source then destination, in the header at `at`.
+    fn store_addresses<P: Packet>(packet: &mut P, at: usize, saddr: Self, daddr: Self) -> bool;
 }
 
 impl Layout for Addr4 {
@@ -75,8 +102,8 @@ impl Layout for Addr4 {
             return Parsed::Malformed;
         }
         // More fragments, or not the first one: ports of the others cannot be known.
-        if second & 0x3fff_u32.to_be() != 0 {
-            return Parsed::Other;
+        if second & 0x3fff_u32.to_be() != 0 || protocol == PROTOCOL_ICMP {
+            return Parsed::Hard;
         }
         let total = u32::from(u16::from_be_bytes([total_high, total_low]));
         let Some(length) = payload(packet, total, header as u32, ETHERNET as u32) else {
@@ -86,8 +113,13 @@ impl Layout for Addr4 {
     }
 
     #[inline(always)]
-    fn store_addresses<P: Packet>(packet: &mut P, saddr: Self, daddr: Self) -> bool {
-        packet.store(ETHERNET + 12, &[saddr.0, daddr.0])
+    fn unwrap<P: Packet>(packet: &mut P, at: usize, headers: &mut Headers<Self>) -> bool {
+        crate::headers::unwrap4(packet, at, headers)
+    }
+
+    #[inline(always)]
+    fn store_addresses<P: Packet>(packet: &mut P, at: usize, saddr: Self, daddr: Self) -> bool {
+        packet.store(at + 12, &[saddr.0, daddr.0])
     }
 }
 
@@ -112,6 +144,9 @@ impl Layout for Addr6 {
         flow.key.daddr = Addr6([d0, d1, d2, d3]);
         flow.key.protocol = protocol;
         flow.ttl = ttl;
+        if is_extension(protocol) {
+            return Parsed::Hard;
+        }
         let total = u32::from(u16::from_be_bytes([length_high, length_low]));
         let Some(length) = payload(packet, total, 0, (ETHERNET + IPV6) as u32) else {
             return Parsed::Malformed;
@@ -120,9 +155,14 @@ impl Layout for Addr6 {
     }
 
     #[inline(always)]
-    fn store_addresses<P: Packet>(packet: &mut P, saddr: Self, daddr: Self) -> bool {
+    fn unwrap<P: Packet>(packet: &mut P, at: usize, headers: &mut Headers<Self>) -> bool {
+        crate::headers::unwrap6(packet, at, headers)
+    }
+
+    #[inline(always)]
+    fn store_addresses<P: Packet>(packet: &mut P, at: usize, saddr: Self, daddr: Self) -> bool {
         let ([s0, s1, s2, s3], [d0, d1, d2, d3]) = (saddr.0, daddr.0);
-        packet.store(ETHERNET + 8, &[s0, s1, s2, s3, d0, d1, d2, d3])
+        packet.store(at + 8, &[s0, s1, s2, s3, d0, d1, d2, d3])
     }
 }
 
@@ -137,9 +177,21 @@ fn payload<P: Packet>(packet: &P, field: u32, header: u32, start: u32) -> Option
     if start + field > length { None } else { field.checked_sub(header) }
 }
 
-/// Reads the transport header, behind `l4` bytes.
+/// Reads the transport header of a whole packet, behind `l4` bytes.
 #[inline(always)]
 fn segment<A: Copy, P: Packet>(packet: &mut P, flow: &mut Flow<A>, l4: usize, length: u32) -> Parsed {
+    flow.kind = kind::WHOLE;
+    transport(packet, flow, l4, length)
+}
+
+/// Reads the transport header, behind `l4` bytes, of a packet of the flow's kind: of a first fragment the length is not all.
+#[inline(always)]
+pub(crate) fn transport<A: Copy, P: Packet>(
+    packet: &mut P,
+    flow: &mut Flow<A>,
+    l4: usize,
+    length: u32,
+) -> Parsed {
     let least = match flow.key.protocol {
         PROTOCOL_TCP => TCP,
         PROTOCOL_UDP => UDP,
@@ -162,7 +214,7 @@ fn segment<A: Copy, P: Packet>(packet: &mut P, flow: &mut Flow<A>, l4: usize, le
         // The pseudo header counts what UDP says, not what IP says. A super-packet says 0.
         let field = u32::from(u16::from_be(length_field));
         if field != 0 || length <= 0xffff {
-            if field < UDP as u32 || field > length {
+            if field < UDP as u32 || field > length && flow.kind == kind::WHOLE {
                 return Parsed::Malformed;
             }
             flow.l4_length = field;

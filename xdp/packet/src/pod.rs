@@ -3,7 +3,9 @@
 use eastwest_abi::{backend_flags, conntrack_flags as flags, counter, direction};
 
 use crate::address::Address;
-use crate::choose::{self, Opening, Owner, Place};
+use crate::choose::{self, Opening, Place};
+use crate::hard;
+use crate::icmp;
 use crate::parse::Parsed;
 use crate::refuse::refuse;
 use crate::rewrite::{rewrite, turn_around};
@@ -19,17 +21,22 @@ pub fn pod_ingress<A: Address, M: Maps<A>, P: Packet>(
     packet: &mut P,
     work: &mut Work<A>,
 ) -> Verdict {
-    match A::parse(packet, &mut work.flow) {
-        Parsed::Flow => {}
-        Parsed::Malformed => return malformed(maps, work),
-        Parsed::Other => return Verdict::Pass,
-    }
-    let known = known(maps, work);
-    if known != Known::Yes {
-        let opening = asked(maps, work, known == Known::Again);
-        if opening != Opening::FLOW {
-            return not_opened(maps, packet, work, opening);
+    match hard::parse(maps, packet, work) {
+        Parsed::Flow => {
+            let known = known(maps, work);
+            if known != Known::Yes {
+                let opening = asked(maps, work, known == Known::Again);
+                if opening != Opening::FLOW {
+                    return not_opened(maps, packet, work, opening);
+                }
+            }
         }
+        Parsed::Error => {
+            if !icmp::of_pod(maps, work) {
+                return Verdict::Pass;
+            }
+        }
+        parsed => return hard::no_flow(maps, packet, work, parsed),
     }
     if work.value.flags & flags::UNCHANGED != 0 {
         return Verdict::Pass;
@@ -98,17 +105,24 @@ pub(crate) fn back<A: Address, M: Maps<A>, P: Packet>(
     wanted: u16,
     unwanted: u16,
 ) -> Verdict {
-    if A::parse(packet, &mut work.flow) != Parsed::Flow {
-        return Verdict::Pass;
+    match hard::parse(maps, packet, work) {
+        Parsed::Flow => {
+            work.flow.key.direction = direction::REVERSE;
+            let Some(value) = maps.track(&work.flow.key) else { return Verdict::Pass };
+            work.value = *value;
+            if work.value.flags & (wanted | unwanted) != wanted {
+                return Verdict::Pass;
+            }
+            // Its forward half may have gone on to another backend; a late answer is still one.
+            let _ = track::note(maps, work);
+        }
+        Parsed::Error => {
+            if !icmp::of_half(maps, work, direction::REVERSE, wanted, unwanted) {
+                return Verdict::Pass;
+            }
+        }
+        _ => return Verdict::Pass,
     }
-    work.flow.key.direction = direction::REVERSE;
-    let Some(value) = maps.track(&work.flow.key) else { return Verdict::Pass };
-    work.value = *value;
-    if work.value.flags & (wanted | unwanted) != wanted {
-        return Verdict::Pass;
-    }
-    // Its forward half may have gone on to another backend; a late answer is still one.
-    let _ = track::note(maps, work);
     if work.value.flags & flags::UNCHANGED != 0 {
         return Verdict::Pass;
     }
@@ -162,16 +176,6 @@ pub(crate) fn not_opened<A: Address, M: Maps<A>, P: Packet>(
         return Verdict::Drop;
     }
     Verdict::Pass
-}
-
-/// A packet that cannot be read: dropped if it is for a virtual address, as nothing behind us could handle it.
-#[inline(always)]
-pub(crate) fn malformed<A: Address, M: Maps<A>>(maps: &mut M, work: &Work<A>) -> Verdict {
-    if choose::owner(maps, work.flow.key.daddr) == Owner::Other {
-        return Verdict::Pass;
-    }
-    maps.count(counter::MALFORMED);
-    Verdict::Drop
 }
 
 #[inline(always)]

@@ -1,18 +1,26 @@
-//! Answers that say no, made of the packet that asked: TCP RST, and ICMP or ICMPv6 port unreachable.
+//! Answers that say no, made of the packet that asked: TCP RST, and ICMP or ICMPv6 errors.
 
 use eastwest_abi::counter;
 
 use crate::address::Address;
 use crate::checksum::{self, Sum};
-use crate::parse::Flow;
+use crate::parse::{Flow, kind};
 use crate::rewrite::turn_around;
 use crate::traits::{Maps, Packet, Verdict};
-use crate::wire::{ETHERNET, ICMP, IPV4, PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_TCP, TCP, UDP, tcp};
+use crate::wire::{
+    DESTINATION, ETHERNET, ICMP, IPV4, PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_TCP, TCP, UDP, icmp, tcp,
+};
 
 /// Time to live of what we send.
 const TTL: u8 = 64;
 
-/// Turns the packet into its refusal, and counts it. A RST is not answered.
+/// Bytes of options or extension headers that are kept as padding in a RST, at most: as many as IPv4 can have.
+const PADDING: usize = 40;
+/// Bytes of the packet that an error quotes at most.
+const QUOTED: usize = 128;
+
+/// Turns the packet into its refusal, and counts it. A RST is not answered, nor is a fragment that does not tell how long
+/// its segment is.
 #[inline(never)]
 pub fn refuse<A: Address, M: Maps<A>, P: Packet>(
     maps: &mut M,
@@ -21,15 +29,42 @@ pub fn refuse<A: Address, M: Maps<A>, P: Packet>(
     counter: u32,
 ) -> Verdict {
     maps.count(counter);
+    if flow.kind == kind::LATER {
+        return Verdict::Drop;
+    }
     let written = if flow.key.protocol == PROTOCOL_TCP {
-        if flow.tcp_flags & tcp::RST != 0 {
+        if flow.tcp_flags & tcp::RST != 0 || flow.kind == kind::FIRST {
             return Verdict::Drop;
         }
         reset(packet, flow)
     } else {
-        unreachable(packet, flow)
+        let message = if A::IPV6 { icmp::PORT6 } else { icmp::PORT4 };
+        report(packet, flow, flow.key.daddr, message, 0)
     };
     if written.is_none() {
+        maps.count(counter::WRITE_FAILED);
+        return Verdict::Drop;
+    }
+    Verdict::Back
+}
+
+/// Turns a packet that the node itself cannot send on into an error from the node, and counts it. An error, and a later
+/// fragment, is dropped: RFC 1122, 3.2.2. `rest` is the last word of the ICMP header, in host order.
+#[inline(never)]
+pub fn cannot_send<A: Address, M: Maps<A>, P: Packet>(
+    maps: &mut M,
+    packet: &mut P,
+    flow: &Flow<A>,
+    message: [u8; 2],
+    rest: u32,
+) -> Verdict {
+    maps.count(if rest == 0 { counter::EXPIRED } else { counter::TOO_BIG });
+    if flow.kind == kind::ERROR || flow.kind == kind::LATER {
+        return Verdict::Drop;
+    }
+    let node = maps.config().map(A::of_node);
+    let Some(node) = node else { return Verdict::Drop };
+    if report(packet, flow, node, message, rest).is_none() {
         maps.count(counter::WRITE_FAILED);
         return Verdict::Drop;
     }
@@ -68,28 +103,42 @@ fn reset<A: Address, P: Packet>(packet: &mut P, flow: &Flow<A>) -> Option<()> {
 
     done(packet.resize((flow.l4 as usize + TCP) as u32))?;
     done(turn_around(packet))?;
-    if A::IPV6 {
-        network_header(packet, flow, PROTOCOL_TCP, TCP as u16, 0)?;
-    } else {
-        // The TCP header stays where it is, as the kernel may complete the checksum there: options become padding.
-        let options = (flow.l4 as usize).wrapping_sub(ETHERNET + IPV4);
-        let mut at = 0;
-        for _ in 0..10 {
-            if at >= options {
-                break;
-            }
-            done(packet.store(ETHERNET + IPV4 + at, &[0u32]))?;
-            at += 4;
-        }
-        network_header(packet, flow, PROTOCOL_TCP, TCP as u16, options as u16)?;
+    // The TCP header stays where it is, as the kernel may complete the checksum there: what lies before it becomes padding.
+    let start = ETHERNET + A::HEADER;
+    let padding = (flow.l4 as usize).wrapping_sub(start);
+    if padding > PADDING {
+        return None;
     }
+    let mut at = 0;
+    for _ in 0..PADDING / 4 {
+        if at >= padding {
+            break;
+        }
+        done(packet.store(start + at, &[0u32]))?;
+        at += 4;
+    }
+    if A::IPV6 && padding != 0 {
+        // Destination options with one of padding in it (RFC 8200, 4.2).
+        done(packet.store(start, &[PROTOCOL_TCP, padding as u8 / 8 - 1, 1, padding as u8 - 4]))?;
+    }
+    let protocol = if A::IPV6 && padding != 0 { DESTINATION } else { PROTOCOL_TCP };
+    network_header(packet, flow, flow.key.daddr, protocol, TCP as u16, padding as u16)?;
     done(packet.store(flow.l4 as usize, &new))
 }
 
-/// RFC 792 and RFC 4443: port unreachable, with the header that asked and 8 bytes more. `None` when a write failed.
-#[inline(always)]
-fn unreachable<A: Address, P: Packet>(packet: &mut P, flow: &Flow<A>) -> Option<()> {
-    let quoted = flow.l4 as usize - ETHERNET + UDP;
+/// RFC 792 and RFC 4443: an error from `from`, with the header that asked and 8 bytes more. `None` when a write failed.
+#[inline(never)]
+fn report<A: Address, P: Packet>(
+    packet: &mut P,
+    flow: &Flow<A>,
+    from: A,
+    message: [u8; 2],
+    rest: u32,
+) -> Option<()> {
+    let quoted = (flow.l4 as usize).wrapping_sub(ETHERNET).wrapping_add(UDP);
+    if quoted > QUOTED {
+        return None;
+    }
     // Cut first: while the datagram's own checksum may be partial, the kernel keeps its field in the packet.
     done(packet.resize((ETHERNET + quoted) as u32))?;
     done(packet.prepend((A::HEADER + ICMP) as u32))?;
@@ -97,50 +146,51 @@ fn unreachable<A: Address, P: Packet>(packet: &mut P, flow: &Flow<A>) -> Option<
     let link = [l[6], l[7], l[8], l[9], l[10], l[11], l[0], l[1], l[2], l[3], l[4], l[5], l[12], l[13]];
     done(packet.store(0, &link))?;
 
-    let icmp = ETHERNET + A::HEADER;
+    let at_icmp = ETHERNET + A::HEADER;
     let length = (ICMP + quoted) as u32;
-    let (protocol, kind, code) = if A::IPV6 { (PROTOCOL_ICMPV6, 1, 4) } else { (PROTOCOL_ICMP, 3, 3) };
-    network_header(packet, flow, protocol, length as u16, 0)?;
-    let mut sum = Sum::ZERO.add(u16::from_ne_bytes([kind, code]).into());
+    let protocol = if A::IPV6 { PROTOCOL_ICMPV6 } else { PROTOCOL_ICMP };
+    network_header(packet, flow, from, protocol, length as u16, 0)?;
+    let rest = rest.to_be();
+    let mut sum = Sum::ZERO.add(u16::from_ne_bytes(message).into()).add(rest);
     if A::IPV6 {
-        let ends = flow.key.daddr.sum(flow.key.saddr.sum(sum));
+        let ends = from.sum(flow.key.saddr.sum(sum));
         sum = ends.join(checksum::pseudo(PROTOCOL_ICMPV6, length));
     }
-    // At most the longest IPv4 header, and 8 bytes.
     let mut at = 0;
-    for _ in 0..17 {
+    for _ in 0..QUOTED / 4 {
         if at >= quoted {
             break;
         }
-        sum = sum.add(packet.load::<u32, 1>(icmp + ICMP + at)?[0]);
+        sum = sum.add(packet.load::<u32, 1>(at_icmp + ICMP + at)?[0]);
         at += 4;
     }
-    let sum = (!sum.fold()).to_ne_bytes();
-    done(packet.store(icmp, &[kind, code, sum[0], sum[1], 0, 0, 0, 0]))
+    done(packet.store(at_icmp, &[u16::from_ne_bytes(message), !sum.fold()]))?;
+    done(packet.store(at_icmp + 4, &[rest]))
 }
 
-/// A fresh network header in the other direction. `options`: bytes of zeros that follow it (IPv4).
+/// A fresh network header to the sender. `options`: bytes of options or extension headers that follow it.
 #[inline(always)]
 fn network_header<A: Address, P: Packet>(
     packet: &mut P,
     flow: &Flow<A>,
+    from: A,
     protocol: u8,
     payload: u16,
     options: u16,
 ) -> Option<()> {
     if A::IPV6 {
-        let length = payload.to_be_bytes();
+        let length = (payload + options).to_be_bytes();
         done(packet.store(ETHERNET, &[0x60, 0, 0, 0, length[0], length[1], protocol, TTL]))?;
-        return done(A::store_addresses(packet, flow.key.daddr, flow.key.saddr));
+        return done(A::store_addresses(packet, ETHERNET, from, flow.key.saddr));
     }
     let words = (IPV4 as u16 + options) / 4;
     let length = (IPV4 as u16 + options + payload).to_be_bytes();
     // Do not fragment, so it needs no identification (RFC 6864).
     let mut header = [0x40 | words as u8, 0, length[0], length[1], 0, 0, 0x40, 0, TTL, protocol, 0, 0];
-    let sum = flow.key.daddr.sum(flow.key.saddr.sum(checksum::of(&header)));
+    let sum = from.sum(flow.key.saddr.sum(checksum::of(&header)));
     [header[10], header[11]] = (!sum.fold()).to_ne_bytes();
     done(packet.store(ETHERNET, &header))?;
-    done(A::store_addresses(packet, flow.key.daddr, flow.key.saddr))
+    done(A::store_addresses(packet, ETHERNET, from, flow.key.saddr))
 }
 
 #[inline(always)]

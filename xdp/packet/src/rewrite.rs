@@ -1,15 +1,38 @@
 //! Writes a translation into a packet.
 
+use eastwest_abi::Fragment;
+
 use crate::address::{Address, tells_ipv6};
 use crate::checksum::{self, Kind, Sum};
+use crate::icmp;
+use crate::parse::kind;
 use crate::traits::{ChecksumChange, Checksums, Maps, NotWritten, Packet};
 use crate::wire::{ETHERNET, PROTOCOL_UDP, checksum_offset};
 use crate::work::Work;
 
 /// Gives the packet the addresses and ports of `value`. On `Ambiguous` it is as it was. `leaves`: it is sent on from
 /// here, where its checksum must be full: XDP takes from a packet the mark that a device is to complete it.
-#[inline(never)]
+#[inline(always)]
 pub fn rewrite<A: Address, M: Maps<A>, P: Packet>(
+    maps: &mut M,
+    packet: &mut P,
+    work: &mut Work<A>,
+    leaves: bool,
+) -> Result<(), NotWritten> {
+    if work.flow.kind != kind::WHOLE {
+        if work.flow.kind == kind::ERROR {
+            return icmp::rewrite(packet, work);
+        }
+        if work.flow.kind == kind::FIRST {
+            note_fragment(maps, work);
+        }
+    }
+    segment(maps, packet, work, leaves)
+}
+
+/// All but errors.
+#[inline(never)]
+fn segment<A: Address, M: Maps<A>, P: Packet>(
     maps: &M,
     packet: &mut P,
     work: &Work<A>,
@@ -35,8 +58,9 @@ pub fn rewrite<A: Address, M: Maps<A>, P: Packet>(
     };
 
     // The ambiguous case must be met before anything is written.
-    if packet.checksums() == Checksums::Look {
-        look(packet, &change, leaves)?;
+    let has_l4 = flow.kind != kind::LATER;
+    if packet.checksums() == Checksums::Look && has_l4 {
+        look(packet, &change, leaves, flow.kind == kind::FIRST)?;
     }
     if !A::IPV6 {
         let Some([field]) = packet.load::<u16, 1>(ETHERNET + 10) else { return Err(NotWritten::Failed) };
@@ -44,8 +68,13 @@ pub fn rewrite<A: Address, M: Maps<A>, P: Packet>(
             return Err(NotWritten::Failed);
         }
     }
-    if !A::store_addresses(packet, value.saddr, value.daddr)
-        || !packet.store(flow.l4 as usize, &[value.sport, value.dport])
+    if !A::store_addresses(packet, ETHERNET, value.saddr, value.daddr) {
+        return Err(NotWritten::Failed);
+    }
+    if !has_l4 {
+        return Ok(());
+    }
+    if !packet.store(flow.l4 as usize, &[value.sport, value.dport])
         || packet.checksums() == Checksums::Kernel && !packet.update_checksum(&change)
     {
         return Err(NotWritten::Failed);
@@ -53,19 +82,25 @@ pub fn rewrite<A: Address, M: Maps<A>, P: Packet>(
     Ok(())
 }
 
-/// Updates a checksum of which only the packet itself says what it is.
+/// Updates a checksum of which only the packet itself says what it is. Of a fragmented packet it is always full.
 #[inline(never)]
-fn look<P: Packet>(packet: &mut P, change: &ChecksumChange, leaves: bool) -> Result<(), NotWritten> {
+fn look<P: Packet>(
+    packet: &mut P,
+    change: &ChecksumChange,
+    leaves: bool,
+    fragmented: bool,
+) -> Result<(), NotWritten> {
     let at = change.l4 + checksum_offset(change.protocol);
     let Some([field]) = packet.load::<u16, 1>(at) else { return Err(NotWritten::Failed) };
     if change.protocol == PROTOCOL_UDP && field == 0 {
         // The sender computed none.
         return Ok(());
     }
-    if leaves && field == change.pseudo.fold() {
+    if leaves && !fragmented && field == change.pseudo.fold() {
         return Err(NotWritten::Ambiguous);
     }
-    let fresh = match checksum::inspect(packet, change, field) {
+    let kind = if fragmented { Some(Kind::Full) } else { checksum::inspect(packet, change, field) };
+    let fresh = match kind {
         None => return Err(NotWritten::Failed),
         Some(Kind::Either) => return Err(NotWritten::Ambiguous),
         Some(Kind::Partial) => checksum::updated_partial(field, change.addresses),
@@ -86,17 +121,23 @@ pub fn turn_around<P: Packet>(packet: &mut P) -> bool {
     packet.store(0, &[s0, s1, s2, d0, d1, d2])
 }
 
-/// Takes one off the time to live or the hop limit, which is more than 1.
+/// Lets the packet's later fragments find its ports.
+#[inline(never)]
+pub fn note_fragment<A: Address, M: Maps<A>>(maps: &mut M, work: &mut Work<A>) {
+    let key = &work.flow.key;
+    work.ports = Fragment { sport: key.sport, dport: key.dport, protocol: key.protocol, pad: [0; 3] };
+    maps.fragment_insert(&work.fragment, &work.ports);
+}
+
+/// Sets the time to live or the hop limit.
 #[inline(always)]
 #[must_use]
-pub fn age<A: Address, P: Packet>(packet: &mut P) -> bool {
+pub fn set_ttl<A: Address, P: Packet>(packet: &mut P, ttl: u8) -> bool {
     if A::IPV6 {
-        let Some([limit]) = packet.load::<u8, 1>(ETHERNET + 7) else { return false };
-        return packet.store(ETHERNET + 7, &[limit.wrapping_sub(1)]);
+        return packet.store(ETHERNET + 7, &[ttl]);
     }
     let Some([before, field]) = packet.load::<u16, 2>(ETHERNET + 8) else { return false };
-    let [ttl, protocol] = before.to_ne_bytes();
-    let after = u16::from_ne_bytes([ttl.wrapping_sub(1), protocol]);
+    let after = u16::from_ne_bytes([ttl, before.to_ne_bytes()[1]]);
     let change = Sum::ZERO.add(after.into()).add(u32::from(!before));
     packet.store(ETHERNET + 8, &[after, checksum::updated(field, change)])
 }

@@ -1,6 +1,8 @@
 //! What the decisions stand on: tables, a packet, a routing table. And what comes out of them.
 
-use eastwest_abi::{Affinity, AffinityKey, Backend, Config, Conntrack, ConntrackKey, Frontend};
+use eastwest_abi::{
+    Affinity, AffinityKey, Backend, Config, Conntrack, ConntrackKey, Fragment, FragmentKey, Frontend,
+};
 
 use crate::address::Address;
 use crate::checksum::Sum;
@@ -46,6 +48,10 @@ pub trait Maps<A: Address> {
     fn affinity(&self, key: &AffinityKey<A>) -> Option<Affinity>;
     /// Notes the backend that a client is given.
     fn affinity_insert(&mut self, key: &AffinityKey<A>, value: &Affinity);
+    /// Ports of the first fragment.
+    fn fragment(&self, key: &FragmentKey<A>) -> Option<Fragment>;
+    /// Notes the ports of a first fragment.
+    fn fragment_insert(&mut self, key: &FragmentKey<A>, value: &Fragment);
     /// Any number.
     fn random(&mut self) -> u32;
     /// The time in units of `Conntrack::seen`.
@@ -186,8 +192,10 @@ pub struct RouteQuery<A> {
     pub dport: u16,
     pub protocol: u8,
     /// Length of the packet from its network header on. A super-packet of the kernel may be longer than the route takes:
-    /// XDP hands it over then, and tc lets the kernel compare its segments.
+    /// XDP hands it over then, and tc asks for a segment of it.
     pub length: u16,
+    /// Bytes of this before the payload of TCP or UDP.
+    pub headers: u16,
     /// The first 4 bytes of the network header: traffic class, flow label.
     pub first_word: u32,
 }
@@ -199,6 +207,8 @@ pub struct Hop {
     pub device: u32,
     /// Link addresses: the destination's, then the source's.
     pub link: [u16; 6],
+    /// With `Via::TooBig` how long it may be, in bytes from the network header on.
+    pub mtu: u32,
 }
 
 /// How to send a packet on.
@@ -210,6 +220,8 @@ pub enum Via {
     Neighbour,
     /// tc must do it: the neighbour is not known.
     Handover,
+    /// Not at all: it is longer than the route takes.
+    TooBig,
     /// The stack shall see what to do.
     #[default]
     Stack,

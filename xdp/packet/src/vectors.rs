@@ -235,7 +235,6 @@ pub const CASES: &[Case] = &[
             (PodIngress, "tcp 10.244.1.9:40000 > 10.244.1.3:8080 S", Same),
             (PodIngress, "tcp 10.244.1.9:40000 > 10.244.1.2:22 S", Same),
             (PodEgress, "tcp 10.244.1.2:8080 > 10.244.1.9:40000 S.", Same),
-            (PodIngress, "udp 10.244.1.9:40000 > 10.96.0.1:53 fragment", Same),
             (NicIngress, "tcp 192.0.2.7:40000 > 10.0.0.1:22 S", Same),
             (NicIngress, "tcp 192.0.2.7:40000 > 10.0.0.1:20100 S", Same),
             (NicIngress, "tcp 10.0.0.1:40000 > 10.96.0.1:80 S", Same),
@@ -363,7 +362,6 @@ pub const CASES: &[Case] = &[
                 "tcp 10.244.2.2:8080 > 10.0.0.1:0 S. ttl=2",
                 Sent("tcp 10.96.0.5:80 > 192.0.2.7:40000 S. ttl=1"),
             ),
-            (NicIngress, "tcp 192.0.2.7:40000 > 10.96.0.5:80 . ttl=1", Same),
         ],
     ),
     case(
@@ -471,6 +469,272 @@ pub const CASES: &[Case] = &[
             ),
         ],
     ),
+    case(
+        "pings to virtual addresses",
+        &[
+            (PodIngress, "ping 10.244.1.9:1 > 10.96.0.1:1", Back("pong 10.96.0.1:1 > 10.244.1.9:1")),
+            (
+                PodIngress,
+                "ping 10.244.1.9:1 > 10.96.0.3:1 len=57 ttl=9 options=8 extensions=h",
+                Back("pong 10.96.0.3:1 > 10.244.1.9:1 len=57 options=8 extensions=h"),
+            ),
+            (
+                NicIngress,
+                "ping 192.0.2.7:1 > 10.96.0.5:1 len=1400",
+                Back("pong 10.96.0.5:1 > 192.0.2.7:1 len=1400"),
+            ),
+            (PodIngress, "ping 10.244.1.9:1 > 10.96.0.1:1 len=80 cut=64..88", Drop),
+            (
+                PodIngress,
+                "ping 10.244.1.9:1 > 10.96.0.1:1 len=80 cut=0..64",
+                Back("pong 10.96.0.1:1 > 10.244.1.9:1 len=80 cut=0..64"),
+            ),
+            (
+                PodIngress,
+                "ping 10.244.1.9:1 > 10.96.0.1:1 len=80 cut=64..88",
+                Back("pong 10.96.0.1:1 > 10.244.1.9:1 len=80 cut=64..88"),
+            ),
+            // An address of the range that nobody has, a pod, and a reply.
+            (PodIngress, "ping 10.244.1.9:1 > 10.96.0.99:1 len=9", Drop),
+            (PodIngress, "ping 10.244.1.9:1 > 10.244.1.2:1 len=9", Same),
+            (PodIngress, "pong 10.244.1.9:1 > 10.96.0.1:1 len=9", Same),
+            (PodEgress, "ping 10.96.0.2:1 > 10.96.0.1:1 len=9", Same),
+        ],
+    ),
+    case(
+        "errors about what a pod has sent to a frontend",
+        &[
+            (
+                PodIngress,
+                "udp 10.244.1.9:40000 > 10.96.0.1:53 len=20",
+                Pass("udp 10.244.1.9:40000 > 10.244.1.2:5353 len=20"),
+            ),
+            // The backend's, and of a router on the way, which stays who it is.
+            (
+                PodEgress,
+                "udp 10.244.1.9:40000 > 10.244.1.2:5353 len=20 error=port by=10.244.1.2",
+                Pass("udp 10.244.1.9:40000 > 10.96.0.1:53 len=20 error=port by=10.96.0.1"),
+            ),
+            (
+                PodEgress,
+                "udp 10.244.1.9:40000 > 10.244.1.2:5353 len=20 nosum error=expired by=10.0.0.1 quote=8",
+                Pass("udp 10.244.1.9:40000 > 10.96.0.1:53 len=20 nosum error=expired by=10.0.0.1 quote=8"),
+            ),
+            // About a first fragment, and behind all that may be before a header.
+            (
+                PodEgress,
+                "udp 10.244.1.9:40000 > 10.244.1.2:5353 len=90 cut=0..24 error=mtu by=10.0.0.1 options=12 extensions=hd",
+                Pass(
+                    "udp 10.244.1.9:40000 > 10.96.0.1:53 len=90 cut=0..24 error=mtu by=10.0.0.1 options=12 extensions=hd",
+                ),
+            ),
+            (
+                PodIngress,
+                "tcp 10.244.1.9:40000 > 10.96.0.1:80 S",
+                Pass("tcp 10.244.1.9:40000 > 10.244.1.2:8080 S"),
+            ),
+            (
+                PodEgress,
+                "tcp 10.244.1.9:40000 > 10.244.1.2:8080 . len=500 error=mtu by=10.0.0.1",
+                Pass("tcp 10.244.1.9:40000 > 10.96.0.1:80 . len=500 error=mtu by=10.0.0.1"),
+            ),
+            // Without the checksum, as RFC 792 would have it.
+            (
+                PodEgress,
+                "tcp 10.244.1.9:40000 > 10.244.1.2:8080 . len=500 error=mtu by=10.0.0.1 quote=8",
+                Pass("tcp 10.244.1.9:40000 > 10.96.0.1:80 . len=500 error=mtu by=10.0.0.1 quote=8"),
+            ),
+            // Too little of it, of another flow, of a later fragment, of no packet of ours.
+            (PodEgress, "tcp 10.244.1.9:40000 > 10.244.1.2:8080 . error=mtu by=10.0.0.1 quote=7", Same),
+            (PodEgress, "tcp 10.244.1.9:40001 > 10.244.1.2:8080 . error=mtu by=10.0.0.1", Same),
+            (
+                PodEgress,
+                "udp 10.244.1.9:40000 > 10.244.1.2:5353 len=90 cut=24..48 error=mtu by=10.0.0.1",
+                Same,
+            ),
+            (PodEgress, "ping 10.244.1.9:1 > 10.244.1.2:1 error=expired by=10.0.0.1", Same),
+        ],
+    ),
+    case(
+        "errors about what a pod gets from a frontend",
+        &[
+            (
+                PodIngress,
+                "udp 10.244.1.9:40000 > 10.96.0.1:53 len=20",
+                Pass("udp 10.244.1.9:40000 > 10.244.1.2:5353 len=20"),
+            ),
+            (
+                PodIngress,
+                "udp 10.96.0.1:53 > 10.244.1.9:40000 len=30 error=port by=10.244.1.9",
+                Pass("udp 10.244.1.2:5353 > 10.244.1.9:40000 len=30 error=port by=10.244.1.9"),
+            ),
+            (PodIngress, "udp 10.96.0.1:53 > 10.244.1.9:40009 len=30 error=port by=10.244.1.9", Same),
+            (PodIngress, "udp 10.96.0.2:53 > 10.244.1.9:40000 len=30 error=port by=10.244.1.9", Same),
+        ],
+    ),
+    case(
+        "errors of a pod to itself",
+        &[
+            (
+                PodIngress,
+                "udp 10.244.1.2:40000 > 10.96.0.1:53 len=9",
+                Back("udp 169.254.20.1:40000 > 10.244.1.2:5353 len=9"),
+            ),
+            (
+                PodIngress,
+                "udp 169.254.20.1:40000 > 10.244.1.2:5353 len=9 error=port by=10.244.1.2",
+                Back("udp 10.244.1.2:40000 > 10.96.0.1:53 len=9 error=port by=10.96.0.1"),
+            ),
+            (
+                PodIngress,
+                "udp 10.96.0.1:53 > 10.244.1.2:40000 len=9 error=port by=10.244.1.2",
+                Back("udp 10.244.1.2:5353 > 169.254.20.1:40000 len=9 error=port by=169.254.20.1"),
+            ),
+        ],
+    ),
+    case(
+        "errors between clients outside and backends here",
+        &[
+            (
+                NicIngress,
+                "udp 192.0.2.7:40000 > 10.96.0.1:53 len=20",
+                Pass("udp 192.0.2.7:40000 > 10.244.1.2:5353 len=20"),
+            ),
+            (
+                NicEgress,
+                "udp 192.0.2.7:40000 > 10.244.1.2:5353 len=20 error=port by=10.244.1.2",
+                Pass("udp 192.0.2.7:40000 > 10.96.0.1:53 len=20 error=port by=10.96.0.1"),
+            ),
+            (
+                NicIngress,
+                "udp 10.96.0.1:53 > 192.0.2.7:40000 len=400 error=mtu by=198.51.100.1",
+                Pass("udp 10.244.1.2:5353 > 192.0.2.7:40000 len=400 error=mtu by=198.51.100.1"),
+            ),
+            (NicIngress, "udp 10.96.0.1:53 > 192.0.2.7:41000 len=400 error=mtu by=198.51.100.1", Same),
+        ],
+    ),
+    case(
+        "errors between clients outside and backends elsewhere",
+        &[
+            (
+                NicIngress,
+                "udp 192.0.2.7:40000 > 10.96.0.5:53 len=11",
+                Sent("udp 10.0.0.1:0 > 10.244.2.2:5353 len=11"),
+            ),
+            (
+                NicIngress,
+                "udp 10.0.0.1:0 > 10.244.2.2:5353 len=11 error=port by=10.244.2.2",
+                Sent("udp 192.0.2.7:40000 > 10.96.0.5:53 len=11 error=port by=10.96.0.5"),
+            ),
+            (
+                NicIngress,
+                "udp 10.0.0.1:0 > 10.244.2.2:5353 len=11 error=expired by=10.0.0.2",
+                Sent("udp 192.0.2.7:40000 > 10.96.0.5:53 len=11 error=expired by=10.0.0.2"),
+            ),
+            (
+                NicIngress,
+                "udp 10.96.0.5:53 > 192.0.2.7:40000 len=400 error=mtu by=198.51.100.1",
+                Sent("udp 10.244.2.2:5353 > 10.0.0.1:0 len=400 error=mtu by=198.51.100.1"),
+            ),
+            (
+                NicIngress,
+                "udp 10.96.0.5:53 > 192.0.2.7:40000 len=400 error=port by=192.0.2.7",
+                Sent("udp 10.244.2.2:5353 > 10.0.0.1:0 len=400 error=port by=10.0.0.1"),
+            ),
+        ],
+    ),
+    case(
+        "too many hops to a backend elsewhere: the node says so",
+        &[
+            (
+                NicIngress,
+                "udp 192.0.2.7:40000 > 10.96.0.5:53 len=11 ttl=1",
+                Back("udp 192.0.2.7:40000 > 10.96.0.5:53 len=11 ttl=1 error=expired by=10.0.0.1 quote=8"),
+            ),
+            (
+                NicIngress,
+                "tcp 192.0.2.7:40000 > 10.96.0.5:80 S ttl=1",
+                Back("tcp 192.0.2.7:40000 > 10.96.0.5:80 S ttl=1 error=expired by=10.0.0.1 quote=8"),
+            ),
+        ],
+    ),
+    case(
+        "fragments follow their first one",
+        &[
+            (PodIngress, "udp 10.244.1.9:40000 > 10.96.0.1:53 len=90 cut=48..98", Drop),
+            (
+                PodIngress,
+                "udp 10.244.1.9:40000 > 10.96.0.1:53 len=90 cut=0..48",
+                Pass("udp 10.244.1.9:40000 > 10.244.1.2:5353 len=90 cut=0..48"),
+            ),
+            (
+                PodIngress,
+                "udp 10.244.1.9:40000 > 10.96.0.1:53 len=90 cut=48..98",
+                Pass("udp 10.244.1.9:40000 > 10.244.1.2:5353 len=90 cut=48..98"),
+            ),
+            (
+                PodIngress,
+                "udp 10.244.1.9:40000 > 10.96.0.1:53 len=90 nosum cut=0..48 extensions=h options=4",
+                Pass("udp 10.244.1.9:40000 > 10.244.1.2:5353 len=90 nosum cut=0..48 extensions=h options=4"),
+            ),
+            (
+                PodEgress,
+                "udp 10.244.1.2:5353 > 10.244.1.9:40000 len=90 cut=0..48",
+                Pass("udp 10.96.0.1:53 > 10.244.1.9:40000 len=90 cut=0..48"),
+            ),
+            (
+                PodEgress,
+                "udp 10.244.1.2:5353 > 10.244.1.9:40000 len=90 cut=48..98",
+                Pass("udp 10.96.0.1:53 > 10.244.1.9:40000 len=90 cut=48..98"),
+            ),
+            // Of others' packets nothing is noted, and nothing is lost.
+            (PodIngress, "udp 10.244.1.9:40000 > 10.244.1.3:53 len=90 cut=0..48", Same),
+            (PodIngress, "udp 10.244.1.9:40000 > 10.244.1.3:53 len=90 cut=48..98", Same),
+            (PodEgress, "udp 10.244.1.3:5353 > 10.244.1.9:40000 len=90 cut=48..98", Same),
+        ],
+    ),
+    case(
+        "fragments from outside to a backend elsewhere, and refused ones",
+        &[
+            (
+                NicIngress,
+                "udp 192.0.2.7:40000 > 10.96.0.5:53 len=90 cut=0..48",
+                Sent("udp 10.0.0.1:0 > 10.244.2.2:5353 len=90 cut=0..48"),
+            ),
+            (
+                NicIngress,
+                "udp 192.0.2.7:40000 > 10.96.0.5:53 len=90 cut=48..98",
+                Sent("udp 10.0.0.1:1 > 10.244.2.2:5353 len=90 cut=48..98"),
+            ),
+            (NicIngress, "udp 192.0.2.7:40000 > 10.96.0.5:53 len=90 cut=48..98 ttl=1", Drop),
+            (PodIngress, "udp 10.244.1.9:40000 > 10.96.0.3:53 len=90 cut=0..48", Refuse),
+            (PodIngress, "udp 10.244.1.9:40000 > 10.96.0.3:53 len=90 cut=48..98", Drop),
+            (PodIngress, "tcp 10.244.1.9:40000 > 10.96.0.3:80 P. len=90 cut=0..48", Drop),
+            (PodIngress, "tcp 10.244.1.9:40000 > 10.96.0.1:80 S len=90 cut=0..16", Drop),
+        ],
+    ),
+    case(
+        "extension headers",
+        &[
+            (
+                PodIngress,
+                "tcp 10.244.1.9:40000 > 10.96.0.1:80 S len=5 extensions=hdrd",
+                Pass("tcp 10.244.1.9:40000 > 10.244.1.2:8080 S len=5 extensions=hdrd"),
+            ),
+            (
+                PodEgress,
+                "tcp 10.244.1.2:8080 > 10.244.1.9:40000 S. extensions=d",
+                Pass("tcp 10.96.0.1:80 > 10.244.1.9:40000 S. extensions=d"),
+            ),
+            (
+                PodIngress,
+                "udp 10.244.1.9:40000 > 10.96.0.1:53 len=20 cut=0..28 extensions=r",
+                Pass("udp 10.244.1.9:40000 > 10.244.1.2:5353 len=20 cut=0..28 extensions=r"),
+            ),
+            (PodIngress, "tcp 10.244.1.9:40000 > 10.96.0.3:80 S extensions=hd", Refuse),
+            (PodIngress, "udp 10.244.1.9:40000 > 10.96.0.3:53 len=9 extensions=hd", Refuse),
+        ],
+    ),
 ];
 
 /// Link addresses of what is sent on: the next hop's, then the NIC's.
@@ -481,6 +745,7 @@ pub fn hop(device: u32) -> Hop {
     Hop {
         device,
         link: std::array::from_fn(|i| u16::from_ne_bytes([SENT_LINK[i * 2], SENT_LINK[i * 2 + 1]])),
+        mtu: 0,
     }
 }
 
@@ -505,6 +770,11 @@ pub fn spec(words: &str, ipv6: bool) -> Spec {
         spec.from.set_ip(six(spec.from.ip()));
         spec.to.set_ip(six(spec.to.ip()));
         spec.options = 0;
+        if let Some(error) = &mut spec.error {
+            error.by = six(error.by);
+        }
+    } else {
+        spec.extensions.clear();
     }
     spec
 }
@@ -609,9 +879,12 @@ impl Player {
             NicIngress => self.run.partial_nic,
             PodEgress | NicEgress => self.run.partial_out,
         };
-        spec.partial = partial && !spec.nosum;
-        if spec.to.port() == 0 {
-            spec.to.set_port(self.port);
+        // Fragments have been summed up before, and nobody looks at a quoted sum.
+        spec.partial = partial && !spec.nosum && spec.cut.is_none() && spec.error.is_none();
+        for end in [&mut spec.from, &mut spec.to] {
+            if end.port() == 0 {
+                end.set_port(self.port);
+            }
         }
         spec
     }
@@ -656,13 +929,18 @@ impl Player {
         let mut wanted = spec(words, self.run.ipv6);
         wanted.partial = packet.partial;
         (wanted.seq, wanted.ack) = (packet.seq, packet.ack);
-        if age > 0 && !words.contains("ttl=") {
+        if let Some(error) = &mut wanted.error {
+            error.ttl -= age;
+            for end in [&mut wanted.from, &mut wanted.to] {
+                if end.port() == 0 {
+                    end.set_port(self.port);
+                }
+            }
+        } else if age > 0 && !words.contains("ttl=") {
             wanted.ttl -= age;
         }
         if wanted.from.port() == 0 {
-            let l4 = if self.run.ipv6 { 54 } else { 34 + wanted.options };
-            let port = bytes.get(l4..l4 + 2).ok_or("too short")?;
-            self.port = u16::from_be_bytes([port[0], port[1]]);
+            self.port = wanted.source_port(bytes).ok_or("too short")?;
             if self.port == packet.from.port() {
                 return Err(format!("source port {} was to change", self.port));
             }

@@ -27,6 +27,41 @@ pub const PROTOCOL_UDP: u8 = 17;
 /// Protocol number of ICMPv6.
 pub const PROTOCOL_ICMPV6: u8 = 58;
 
+/// Next header of IPv6 hop-by-hop options.
+pub const HOP_BY_HOP: u8 = 0;
+/// Next header of an IPv6 routing header.
+pub const ROUTING: u8 = 43;
+/// Next header of an IPv6 fragment header.
+pub const FRAGMENT: u8 = 44;
+/// Next header of IPv6 destination options.
+pub const DESTINATION: u8 = 60;
+
+/// Whether a next header needs more than the parser for TCP and UDP.
+#[inline(always)]
+pub const fn is_extension(next: u8) -> bool {
+    matches!(next, HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION | PROTOCOL_ICMPV6)
+}
+
+/// Types and codes of ICMP (RFC 792) and ICMPv6 (RFC 4443), as the first two bytes of a message.
+pub mod icmp {
+    /// The port takes nothing.
+    pub const PORT4: [u8; 2] = [3, 3];
+    /// As `PORT4`.
+    pub const PORT6: [u8; 2] = [1, 4];
+    /// Too long for the next link, and not to be fragmented; the MTU is in the last two bytes of the header.
+    pub const TOO_BIG4: [u8; 2] = [3, 4];
+    /// The same; the MTU is in the last four.
+    pub const TOO_BIG6: [u8; 2] = [2, 0];
+    /// Too many hops.
+    pub const EXPIRED4: [u8; 2] = [11, 0];
+    /// As `EXPIRED4`.
+    pub const EXPIRED6: [u8; 2] = [3, 0];
+    /// Type of an echo request; of the reply it is 0.
+    pub const ECHO4: u8 = 8;
+    /// Type of an echo request; of the reply it is one more.
+    pub const ECHO6: u8 = 128;
+}
+
 /// Flags of the TCP header.
 pub mod tcp {
     /// No more data from the sender.

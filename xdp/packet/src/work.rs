@@ -1,8 +1,10 @@
 //! Memory for a flow that is being opened. On the kernel's side it lies in a per-CPU map, as the stack there has 512
 //! bytes for everything.
 
-use eastwest_abi::{Affinity, AffinityKey, Conntrack, ConntrackKey};
+use eastwest_abi::{Affinity, AffinityKey, Conntrack, ConntrackKey, Fragment, FragmentKey};
 
+use crate::headers::Headers;
+use crate::icmp::Quote;
 use crate::parse::Flow;
 use crate::traits::{Hop, Via};
 
@@ -32,4 +34,12 @@ pub struct Work<A> {
     pub(crate) client: AffinityKey<A>,
     /// What it is given.
     pub(crate) given: Affinity,
+    /// Headers of a packet that the fast path does not read, or of one that is quoted.
+    pub(crate) headers: Headers<A>,
+    /// Of an ICMP error.
+    pub(crate) quote: Quote<A>,
+    /// Of a fragment.
+    pub(crate) fragment: FragmentKey<A>,
+    /// What its later ones shall find.
+    pub(crate) ports: Fragment,
 }

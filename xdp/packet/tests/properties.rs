@@ -15,6 +15,14 @@ const HOOKS: [(Hook, bool); 4] = [
     (Hook::Tc { partial: true }, true),
 ];
 
+/// What the packets of `anything_may_come` are like.
+const REAL: [&str; 4] = [
+    "udp 10.244.1.9:40000 > 10.96.0.3:53 len=40",
+    "udp 10.244.1.9:40000 > 10.96.0.3:53 len=40 cut=0..48 extensions=hdr",
+    "ping 10.244.1.9:1 > 10.96.0.3:1 len=40",
+    "udp 10.96.0.1:53 > 10.244.1.9:40000 len=40 error=port by=10.244.1.9",
+];
+
 fn pass(program: Program, maps: &mut HostMaps, spec: &Spec, hook: Hook) -> (Verdict, Vec<u8>) {
     let mut packet = HostPacket::new(&spec.bytes(), hook);
     packet.route = (Via::Stack, Default::default());
@@ -74,7 +82,7 @@ proptest! {
     ) {
         if ip && bytes.len() > 14 {
             // Mostly an IP packet for a frontend.
-            let real = spec("udp 10.244.1.9:40000 > 10.96.0.3:53 len=40", ipv6).bytes();
+            let real = spec(REAL[length % REAL.len()], ipv6).bytes();
             let keep = bytes.len() % 7 * 8;
             for (i, byte) in bytes.iter_mut().enumerate() {
                 if i < 14 || i / 8 % 7 != keep / 8 {

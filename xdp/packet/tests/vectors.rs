@@ -28,7 +28,12 @@ fn every_case_in_both_families_over_all_hooks_and_checksums() {
                 nic: NIC,
             });
             for step in case.steps {
-                let mut packet = HostPacket::new(&player.packet(step).bytes(), hook);
+                let spec = player.packet(step);
+                let hook = match hook {
+                    Hook::Tc { .. } => Hook::Tc { partial: spec.partial },
+                    Hook::Xdp => hook,
+                };
+                let mut packet = HostPacket::new(&spec.bytes(), hook);
                 packet.route = (Via::Link, hop(NIC));
                 let verdict = run(step.0, &mut maps, &mut packet);
                 if let Err(error) = player.judge(step, verdict, packet.bytes()) {

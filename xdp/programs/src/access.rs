@@ -21,6 +21,14 @@ pub fn distance(from: usize, to: usize) -> usize {
     distance
 }
 
+/// Where the compiler keeps what it has loaded. Without it, of a function that looks at the packet first, it makes one that
+/// gets start and end of the packet as words of 32 bits, which the verifier does not take for pointers.
+#[inline(always)]
+pub fn barrier() {
+    // SAFETY: does nothing.
+    unsafe { asm!("", options(nostack, preserves_flags)) };
+}
+
 /// The farthest offset that is looked at; the verifier wants one. Of use only where the offset is not constant.
 const FARTHEST: usize = 0x7fff;
 

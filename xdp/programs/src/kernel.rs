@@ -1,21 +1,21 @@
 //! The tables of `eastwest_packet` over the BPF maps, and what XDP and tc programs share.
 
 use aya_ebpf::bindings::{
-    BPF_ANY, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS, BPF_NOEXIST, bpf_fib_lookup as FibLookup,
-    bpf_fib_lookup__bindgen_ty_1, bpf_fib_lookup__bindgen_ty_2, bpf_fib_lookup__bindgen_ty_3,
-    bpf_fib_lookup__bindgen_ty_4, bpf_fib_lookup__bindgen_ty_5,
+    BPF_ANY, BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS, BPF_NOEXIST,
+    bpf_fib_lookup as FibLookup, bpf_fib_lookup__bindgen_ty_1, bpf_fib_lookup__bindgen_ty_2,
+    bpf_fib_lookup__bindgen_ty_3, bpf_fib_lookup__bindgen_ty_4, bpf_fib_lookup__bindgen_ty_5,
 };
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use aya_ebpf::helpers::{bpf_fib_lookup, bpf_get_prandom_u32, bpf_ktime_get_coarse_ns};
 use eastwest_abi::{
     Addr4, Addr6, Affinity, AffinityKey, Backend, Config, Conntrack, ConntrackKey, EndpointKey4,
-    EndpointKey6, Frontend, FrontendKey4, FrontendKey6, Source,
+    EndpointKey6, Fragment, FragmentKey, Frontend, FrontendKey4, FrontendKey6, Source,
 };
 use eastwest_packet::{Address, Hop, Insert, Maps, RouteQuery, Work};
 
 use crate::maps::{
     AFFINITY4, AFFINITY6, BACKENDS, CONFIG, CONNTRACK4, CONNTRACK6, COUNTERS, ENDPOINTS4, ENDPOINTS6,
-    FRONTENDS4, FRONTENDS6, SLOTS, SOURCES4, SOURCES6, WORK4, WORK6,
+    FRAGMENTS4, FRAGMENTS6, FRONTENDS4, FRONTENDS6, SLOTS, SOURCES4, SOURCES6, WORK4, WORK6,
 };
 
 /// XDP puts this before a packet that the tc program behind it shall finish.
@@ -55,7 +55,7 @@ pub fn source<A>(list: u32, addr: A) -> Key<Source<A>> {
 }
 
 macro_rules! family {
-    ($address:ty, $frontend_key:ty, $endpoint_key:ty, $frontends:ident, $endpoints:ident, $conntrack:ident, $affinity:ident, $sources:ident) => {
+    ($address:ty, $frontend_key:ty, $endpoint_key:ty, $frontends:ident, $endpoints:ident, $conntrack:ident, $affinity:ident, $fragments:ident, $sources:ident) => {
         impl Maps<$address> for Kernel {
             #[inline(always)]
             fn config(&self) -> Option<&Config> {
@@ -129,6 +129,18 @@ macro_rules! family {
             }
 
             #[inline(always)]
+            fn fragment(&self, key: &FragmentKey<$address>) -> Option<Fragment> {
+                // SAFETY: a value is written once, and whole where it is seen by a later packet.
+                unsafe { $fragments.get(key).copied() }
+            }
+
+            #[inline(always)]
+            fn fragment_insert(&mut self, key: &FragmentKey<$address>, value: &Fragment) {
+                // A table that takes no entry costs the later fragments.
+                let _ = $fragments.insert(key, value, BPF_ANY.into());
+            }
+
+            #[inline(always)]
             fn random(&mut self) -> u32 {
                 // SAFETY: takes and touches nothing.
                 unsafe { bpf_get_prandom_u32() }
@@ -157,8 +169,28 @@ macro_rules! family {
     };
 }
 
-family!(Addr4, FrontendKey4, EndpointKey4, FRONTENDS4, ENDPOINTS4, CONNTRACK4, AFFINITY4, SOURCES4);
-family!(Addr6, FrontendKey6, EndpointKey6, FRONTENDS6, ENDPOINTS6, CONNTRACK6, AFFINITY6, SOURCES6);
+family!(
+    Addr4,
+    FrontendKey4,
+    EndpointKey4,
+    FRONTENDS4,
+    ENDPOINTS4,
+    CONNTRACK4,
+    AFFINITY4,
+    FRAGMENTS4,
+    SOURCES4
+);
+family!(
+    Addr6,
+    FrontendKey6,
+    EndpointKey6,
+    FRONTENDS6,
+    ENDPOINTS6,
+    CONNTRACK6,
+    AFFINITY6,
+    FRAGMENTS6,
+    SOURCES6
+);
 
 /// Addresses as `bpf_fib_lookup` wants them.
 pub trait FibAddress: Address {
@@ -205,12 +237,13 @@ pub enum Fib {
     Known,
     /// The hop's neighbour is not known yet.
     NoNeighbour,
+    /// Longer than the route takes, which the hop says.
+    TooBig,
     /// Not to be sent on by us.
     Other,
 }
 
-/// Asks the routing table, as for a packet that came in by `device`. `length` 0: the kernel compares the packet, or the
-/// segments it stands for, with the route's MTU.
+/// Asks the routing table, as for a packet of `length` bytes that came in by `device`.
 ///
 /// # Safety
 /// `ctx` must be the program's own context.
@@ -250,6 +283,11 @@ pub unsafe fn fib<A: FibAddress>(
             half(params.smac, 4),
         ];
         return Fib::Known;
+    }
+    if code == BPF_FIB_LKUP_RET_FRAG_NEEDED {
+        // SAFETY: a plain number; the kernel has put the MTU where the length was.
+        hop.mtu = unsafe { params.__bindgen_anon_1.mtu_result }.into();
+        return Fib::TooBig;
     }
     if code == BPF_FIB_LKUP_RET_NO_NEIGH { Fib::NoNeighbour } else { Fib::Other }
 }

@@ -5,8 +5,8 @@ use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray};
 use aya_ebpf::macros::btf_map;
 use eastwest_abi::{
     Addr4, Addr6, Affinity, AffinityKey4, AffinityKey6, Backend, Config, Conntrack4, Conntrack6,
-    ConntrackKey4, ConntrackKey6, EndpointKey4, EndpointKey6, Frontend, FrontendKey4, FrontendKey6, Socket,
-    SocketKey, Source4, Source6, counter,
+    ConntrackKey4, ConntrackKey6, EndpointKey4, EndpointKey6, Fragment, FragmentKey4, FragmentKey6, Frontend,
+    FrontendKey4, FrontendKey6, Socket, SocketKey, Source4, Source6, counter,
 };
 use eastwest_packet::Work;
 
@@ -38,6 +38,10 @@ pub static AFFINITY6: LruHashMap<AffinityKey6, Affinity, 65536> = LruHashMap::ne
 pub static SOURCES4: LpmTrie<Source4, u32, 65536> = LpmTrie::new();
 #[btf_map]
 pub static SOURCES6: LpmTrie<Source6, u32, 65536> = LpmTrie::new();
+#[btf_map]
+pub static FRAGMENTS4: LruHashMap<FragmentKey4, Fragment, 8192> = LruHashMap::new();
+#[btf_map]
+pub static FRAGMENTS6: LruHashMap<FragmentKey6, Fragment, 8192> = LruHashMap::new();
 #[btf_map]
 pub static COUNTERS: PerCpuArray<u64, { counter::COUNT as usize }> = PerCpuArray::new();
 

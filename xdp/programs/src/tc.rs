@@ -10,7 +10,7 @@ use eastwest_abi::Config;
 use eastwest_packet::wire::{PROTOCOL_UDP, checksum_offset};
 use eastwest_packet::{ChecksumChange, Checksums, Hop, Packet, RouteQuery, Router, Unit, Verdict, Via};
 
-use crate::access::{forget, near, read, write};
+use crate::access::{barrier, forget, near, read, write};
 use crate::kernel::{Fib, FibAddress, HANDOVER_MARK, fib};
 
 /// `TCX_NEXT`, which is `TC_ACT_UNSPEC`: as if we were not there.
@@ -87,6 +87,7 @@ impl Packet for TcPacket {
 
     #[inline(always)]
     fn ensure(&mut self, length: u32) -> bool {
+        barrier();
         if self.data() + length as usize <= self.data_end() {
             return true;
         }
@@ -162,10 +163,15 @@ impl Packet for TcPacket {
 impl<A: FibAddress> Router<A> for TcPacket {
     #[inline(always)]
     fn route(&mut self, query: &RouteQuery<A>, hop: &mut Hop) -> Via {
+        // Of a super-packet each segment has the headers.
         // SAFETY: the program's context.
-        match unsafe { fib(self.skb.cast(), self.device(), 0, query, hop) } {
+        let segment = unsafe { (*self.skb).gso_size } as u16;
+        let length = if segment == 0 { query.length } else { query.headers.saturating_add(segment) };
+        // SAFETY: the program's context.
+        match unsafe { fib(self.skb.cast(), self.device(), length, query, hop) } {
             Fib::Known => Via::Link,
             Fib::NoNeighbour => Via::Neighbour,
+            Fib::TooBig => Via::TooBig,
             Fib::Other => Via::Stack,
         }
     }

@@ -6,7 +6,7 @@ use aya_ebpf::programs::XdpContext;
 use eastwest_abi::{Config, config_flags};
 use eastwest_packet::{ChecksumChange, Checksums, Hop, Packet, RouteQuery, Router, Unit, Verdict, Via};
 
-use crate::access::{distance, forget, near, read, write};
+use crate::access::{barrier, distance, forget, near, read, write};
 use crate::kernel::{Fib, FibAddress, HANDOVER_MARK, fib};
 
 /// The packet.
@@ -78,6 +78,7 @@ impl Packet for XdpPacket {
 
     #[inline(always)]
     fn ensure(&mut self, length: u32) -> bool {
+        barrier();
         length <= self.len()
     }
 
@@ -140,7 +141,7 @@ impl<A: FibAddress> Router<A> for XdpPacket {
         match found {
             Fib::Known => Via::Link,
             // Whatever else there is to do, the stack does it, and only tc can make it.
-            Fib::NoNeighbour | Fib::Other => Via::Handover,
+            Fib::NoNeighbour | Fib::TooBig | Fib::Other => Via::Handover,
         }
     }
 

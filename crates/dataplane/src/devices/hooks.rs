@@ -127,11 +127,19 @@ impl Hooks {
         pod_hook: PodHook,
         nic_mode: NicMode,
     ) -> Result<Self, Error> {
-        let names = [POD_TC, POD_XDP, NIC_TC, NIC_NATIVE].concat();
-        let fds = names
-            .into_iter()
-            .map(|(name, _)| Ok((name, programs.fd(name)?)))
-            .collect::<Result<_, Error>>()?;
+        let pod = match pod_hook {
+            PodHook::Tc => POD_TC,
+            PodHook::Xdp => POD_XDP,
+        };
+        let nic = match nic_mode {
+            NicMode::Tc => NIC_TC,
+            // The generic mode has the same programs.
+            NicMode::XdpNative | NicMode::XdpGeneric | NicMode::Auto => NIC_NATIVE,
+        };
+        let names: Vec<&'static str> = [pod, nic].concat().into_iter().map(|(name, _)| name).collect();
+        programs.load(&names)?;
+        let fds =
+            names.into_iter().map(|name| Ok((name, programs.fd(name)?))).collect::<Result<_, Error>>()?;
         let tcx = KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(6, 6, 0));
         Ok(Self { programs, fds, dir: pins::links_dir(pin_dir), pod_hook, nic_mode, tcx })
     }

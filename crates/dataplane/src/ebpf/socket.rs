@@ -34,6 +34,7 @@ pub(super) fn attach(programs: &Programs, pin_dir: &Path, cgroup: Option<&Path>)
         }
         return Ok(());
     };
+    programs.load(&HOOKS.map(|(name, _)| name))?;
     let error = |source| Error::Cgroup { path: cgroup.to_owned(), source };
     let folder = sys::open_folder(cgroup).map_err(error)?;
     let id = std::fs::metadata(cgroup).map_err(error)?.ino();

@@ -8,8 +8,8 @@ use aya::maps::{Array, HashMap, MapData, PerCpuArray};
 use aya::programs::{ProgramError, SchedClassifier, TestRun, TestRunOptions, TestRunResult, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use eastwest_abi::{
-    Addr4, AffinityKey4, AffinityKey6, Config, Conntrack4, Conntrack6, ConntrackKey4, ConntrackKey6, Source,
-    maps, programs,
+    Addr4, AffinityKey4, AffinityKey6, Config, Conntrack4, Conntrack6, ConntrackKey4, ConntrackKey6,
+    FragmentKey4, FragmentKey6, Source, maps, programs,
 };
 use eastwest_dataplane::object::OBJECT;
 use eastwest_packet::Verdict;
@@ -50,6 +50,8 @@ impl Kernel {
             (maps::SOCKETS, 1024),
             (maps::AFFINITY4, 1024),
             (maps::AFFINITY6, 1024),
+            (maps::FRAGMENTS4, 1024),
+            (maps::FRAGMENTS6, 1024),
         ] {
             loader.map_max_entries(name, size);
         }
@@ -120,6 +122,8 @@ impl Kernel {
         self.replace::<KEY6, { size_of::<Conntrack6>() }>(maps::CONNTRACK6, std::iter::empty());
         self.replace::<{ size_of::<AffinityKey4>() }, 12>(maps::AFFINITY4, std::iter::empty());
         self.replace::<{ size_of::<AffinityKey6>() }, 12>(maps::AFFINITY6, std::iter::empty());
+        self.replace::<{ size_of::<FragmentKey4>() }, 8>(maps::FRAGMENTS4, std::iter::empty());
+        self.replace::<{ size_of::<FragmentKey6>() }, 8>(maps::FRAGMENTS6, std::iter::empty());
     }
 
     fn map(&mut self, name: &str) -> &mut aya::maps::Map {

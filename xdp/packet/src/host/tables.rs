@@ -5,7 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use eastwest_abi::{
     Addr4, Addr6, Affinity, AffinityKey, Backend, Config, Conntrack, ConntrackKey, EndpointKey4,
-    EndpointKey6, Extent, Frontend, FrontendKey4, FrontendKey6, RANGES, Range, Range4, Range6, backend_flags,
+    EndpointKey6, Extent, Fragment, FragmentKey, Frontend, FrontendKey4, FrontendKey6, RANGES, Range, Range4,
+    Range6, backend_flags,
     config_flags, counter, frontend_flags,
 };
 
@@ -29,6 +30,8 @@ pub struct HostMaps {
     pub conntrack6: HashMap<ConntrackKey<Addr6>, Conntrack<Addr6>>,
     pub affinity4: HashMap<AffinityKey<Addr4>, Affinity>,
     pub affinity6: HashMap<AffinityKey<Addr6>, Affinity>,
+    pub fragments4: HashMap<FragmentKey<Addr4>, Fragment>,
+    pub fragments6: HashMap<FragmentKey<Addr6>, Fragment>,
     /// The time, in units of `Conntrack::seen`.
     pub now: u32,
     /// The time, in units of `Affinity::seen`.
@@ -56,6 +59,8 @@ impl Default for HostMaps {
             conntrack6: HashMap::new(),
             affinity4: HashMap::new(),
             affinity6: HashMap::new(),
+            fragments4: HashMap::new(),
+            fragments6: HashMap::new(),
             now: 1000,
             clock: 64_000,
             capacity: usize::MAX,
@@ -209,7 +214,7 @@ fn ip6(addr: Addr6) -> IpAddr {
 }
 
 macro_rules! family {
-    ($address:ty, $frontend_key:ty, $endpoint_key:ty, $frontends:ident, $endpoints:ident, $conntrack:ident, $affinity:ident, $ip:ident) => {
+    ($address:ty, $frontend_key:ty, $endpoint_key:ty, $frontends:ident, $endpoints:ident, $conntrack:ident, $affinity:ident, $fragments:ident, $ip:ident) => {
         impl Maps<$address> for HostMaps {
             fn config(&self) -> Option<&Config> {
                 Some(&self.config)
@@ -268,6 +273,14 @@ macro_rules! family {
                 self.$affinity.insert(*key, *value);
             }
 
+            fn fragment(&self, key: &FragmentKey<$address>) -> Option<Fragment> {
+                self.$fragments.get(key).copied()
+            }
+
+            fn fragment_insert(&mut self, key: &FragmentKey<$address>, value: &Fragment) {
+                self.$fragments.insert(*key, *value);
+            }
+
             fn random(&mut self) -> u32 {
                 // xorshift64*
                 self.random ^= self.random >> 12;
@@ -291,5 +304,5 @@ macro_rules! family {
     };
 }
 
-family!(Addr4, FrontendKey4, EndpointKey4, frontends4, endpoints4, conntrack4, affinity4, ip4);
-family!(Addr6, FrontendKey6, EndpointKey6, frontends6, endpoints6, conntrack6, affinity6, ip6);
+family!(Addr4, FrontendKey4, EndpointKey4, frontends4, endpoints4, conntrack4, affinity4, fragments4, ip4);
+family!(Addr6, FrontendKey6, EndpointKey6, frontends6, endpoints6, conntrack6, affinity6, fragments6, ip6);
