@@ -122,9 +122,13 @@ pub async fn run(mut settings: Settings, reload: impl Fn()) -> anyhow::Result<()
         let text = "no cgroup2 is mounted: processes on the host reach no virtual IP by their sockets";
         problems.set("cgroup", Some(text.into()));
     }
-    let dataplane = tokio::task::spawn_blocking(move || EbpfDataplane::open(&options))
-        .await?
-        .context("cannot program the kernel")?;
+    let devices = device_options(&settings, &identity);
+    let dataplane = tokio::task::spawn_blocking(move || {
+        let dataplane = EbpfDataplane::open(&options)?;
+        devices.load(&dataplane.programs()).map(|()| dataplane)
+    })
+    .await?
+    .context("cannot program the kernel")?;
     let programs = dataplane.programs();
 
     let index = Arc::new(Index::new(IndexOptions {

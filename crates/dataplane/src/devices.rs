@@ -73,6 +73,16 @@ struct Device {
     retry: Option<(Instant, Duration)>,
 }
 
+impl DeviceOptions {
+    /// Loads the programs that these hooks take: most of a start's time. [`Follower::start`] does it where it has not been done.
+    ///
+    /// # Errors
+    /// When the kernel does not take a program.
+    pub fn load(&self, programs: &Programs) -> Result<(), Error> {
+        programs.load(&hooks::needed(self.pod_hook, self.nic_mode))
+    }
+}
+
 /// The follower. [`start`](Self::start) hooks what is there, [`run`](Self::run) goes on.
 pub struct Follower {
     options: DeviceOptions,
@@ -349,7 +359,8 @@ impl Follower {
         .to_owned();
         device.asked = Some(at);
         device.retry = device.retry.map(|(_, wait)| (at + RETRY_MOST, wait));
-        self.worker.send(Job::Attach { role, index, name: device.link.name.clone() });
+        let (name, kind) = (device.link.name.clone(), device.link.kind.clone());
+        self.worker.send(Job::Attach { role, index, name, kind });
     }
 
     /// The worker is through with a device. An answer about one that has gone since says nothing.

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use aya::maps::{Array, MapData, MapInfo, PerCpuArray};
+use aya::maps::{Array, Map, MapData, MapInfo, PerCpuArray};
 use aya::programs::{Program, ProgramError};
 use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfLoader};
@@ -115,8 +115,12 @@ impl EbpfDataplane {
         let upgrade = Upgrade::find(&options.pin_dir)?;
         let maps_dir = pins::maps_dir(&options.pin_dir);
         check_pins(&maps_dir, options)?;
-        let mut ebpf = load(&maps_dir, options)?;
-        let mut take = |name: &'static str| ebpf.take_map(name).ok_or(Error::Missing(name));
+        let ebpf = load(&maps_dir, options)?;
+        // Descriptors of our own: programs name the object's by number, and are loaded later.
+        let mut take = |name: &'static str| {
+            let map = MapData::from_pin(maps_dir.join(name)).and_then(Map::from_map_data);
+            map.map_err(|error| failed(name, "open", error))
+        };
         let mut config: Array<_, Wire<abi::Config>> = Array::try_from(take(abi::maps::CONFIG)?)
             .map_err(|error| failed(abi::maps::CONFIG, "open", error))?;
         let counters = PerCpuArray::try_from(take(abi::maps::COUNTERS)?)

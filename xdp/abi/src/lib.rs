@@ -45,6 +45,9 @@ pub mod maps {
     pub const FRAGMENTS4: &str = "FRAGMENTS4";
     /// LRU of `FragmentKey6` to `Fragment`, written by the kernel side alone.
     pub const FRAGMENTS6: &str = "FRAGMENTS6";
+    /// `HashMap<u32, u32>` by device index: NICs that XDP may send out of although the packet came in by another. Not pinned: the
+    /// programs that read it begin with an empty one.
+    pub const NICS: &str = "NICS";
     /// `PerCpuArray<u64>` by `counter`.
     pub const COUNTERS: &str = "COUNTERS";
 }

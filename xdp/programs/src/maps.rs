@@ -43,6 +43,8 @@ pub static FRAGMENTS4: LruHashMap<FragmentKey4, Fragment, 8192> = LruHashMap::ne
 #[btf_map]
 pub static FRAGMENTS6: LruHashMap<FragmentKey6, Fragment, 8192> = LruHashMap::new();
 #[btf_map]
+pub static NICS: HashMap<u32, u32, 256> = HashMap::new();
+#[btf_map]
 pub static COUNTERS: PerCpuArray<u64, { counter::COUNT as usize }> = PerCpuArray::new();
 
 /// Memory for flows that are being opened.

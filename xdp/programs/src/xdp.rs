@@ -8,6 +8,7 @@ use eastwest_packet::{ChecksumChange, Checksums, Hop, Packet, RouteQuery, Router
 
 use crate::access::{barrier, distance, forget, near, read, write};
 use crate::kernel::{Fib, FibAddress, HANDOVER_MARK, fib};
+use crate::maps::NICS;
 
 /// The packet.
 pub struct XdpPacket {
@@ -137,8 +138,12 @@ impl<A: FibAddress> Router<A> for XdpPacket {
     #[inline(always)]
     fn route(&mut self, query: &RouteQuery<A>, hop: &mut Hop) -> Via {
         // SAFETY: the program's context.
-        let found = unsafe { fib(self.ctx.cast(), (*self.ctx).ingress_ifindex, query.length, query, hop) };
+        let device = unsafe { (*self.ctx).ingress_ifindex };
+        // SAFETY: the program's context.
+        let found = unsafe { fib(self.ctx.cast(), device, query.length, query, hop) };
         match found {
+            // A tunnel, a bridge, a VLAN, a bond, and most drivers without a program of their own drop what XDP sends them.
+            Fib::Known if hop.device != device && NICS.get_ptr(&hop.device).is_none() => Via::Handover,
             Fib::Known => Via::Link,
             // Whatever else there is to do, the stack does it, and only tc can make it.
             Fib::NoNeighbour | Fib::TooBig | Fib::Other => Via::Handover,

@@ -5,11 +5,12 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use aya::maps::HashMap as BpfHashMap;
 use aya::programs::tc::TcAttachType;
 use aya::programs::{Program, SchedClassifier};
 use aya::util::KernelVersion;
 use aya_obj::generated::{XDP_FLAGS_DRV_MODE, XDP_FLAGS_SKB_MODE, bpf_attach_type};
-use eastwest_abi::programs;
+use eastwest_abi::{maps, programs};
 
 use super::Role;
 use crate::sys::{self, Target};
@@ -110,6 +111,20 @@ const NIC_GENERIC: &[Hook] = &[
     (programs::NIC_INGRESS_XDP, Place::XdpGeneric),
 ];
 
+/// Names of the programs that hooks of these kinds take.
+pub(super) fn needed(pod_hook: PodHook, nic_mode: NicMode) -> Vec<&'static str> {
+    let pod = match pod_hook {
+        PodHook::Tc => POD_TC,
+        PodHook::Xdp => POD_XDP,
+    };
+    let nic = match nic_mode {
+        NicMode::Tc => NIC_TC,
+        // The generic mode has the same programs.
+        NicMode::XdpNative | NicMode::XdpGeneric | NicMode::Auto => NIC_NATIVE,
+    };
+    [pod, nic].concat().into_iter().map(|(name, _)| name).collect()
+}
+
 pub(super) struct Hooks {
     programs: Programs,
     fds: HashMap<&'static str, OwnedFd>,
@@ -127,16 +142,7 @@ impl Hooks {
         pod_hook: PodHook,
         nic_mode: NicMode,
     ) -> Result<Self, Error> {
-        let pod = match pod_hook {
-            PodHook::Tc => POD_TC,
-            PodHook::Xdp => POD_XDP,
-        };
-        let nic = match nic_mode {
-            NicMode::Tc => NIC_TC,
-            // The generic mode has the same programs.
-            NicMode::XdpNative | NicMode::XdpGeneric | NicMode::Auto => NIC_NATIVE,
-        };
-        let names: Vec<&'static str> = [pod, nic].concat().into_iter().map(|(name, _)| name).collect();
+        let names = needed(pod_hook, nic_mode);
         programs.load(&names)?;
         let fds =
             names.into_iter().map(|name| Ok((name, programs.fd(name)?))).collect::<Result<_, Error>>()?;
@@ -148,8 +154,9 @@ impl Hooks {
         self.dir.join(format!("{index}-{name}{}", place.pin_suffix()))
     }
 
-    /// Hooks a device, in place of what an earlier run left on it. Returns the mode.
-    pub fn attach(&mut self, role: Role, index: u32, name: &str) -> Result<&'static str, Error> {
+    /// Hooks a device, in place of what an earlier run left on it. Returns the mode. `kind` is the kernel's word for a device that
+    /// is not hardware.
+    pub fn attach(&mut self, role: Role, index: u32, name: &str, kind: &str) -> Result<&'static str, Error> {
         match role {
             Role::Pod => match self.pod_hook {
                 PodHook::Tc => self.attach_all(index, name, POD_TC),
@@ -160,14 +167,24 @@ impl Hooks {
                 NicMode::XdpNative => self.attach_all(index, name, NIC_NATIVE),
                 NicMode::XdpGeneric => self.attach_all(index, name, NIC_GENERIC),
                 NicMode::Auto => {
-                    // An earlier run that had to take generic mode: its hook blocks native mode, and works.
-                    if self.pin(index, (programs::NIC_INGRESS_XDP, Place::XdpGeneric)).exists() {
+                    // What native XDP sends out of a veth is lost unless the other end has XDP or NAPI, which is not to be seen
+                    // from here (drivers/net/veth.c). And an earlier run that had to take generic mode: its hook blocks native
+                    // mode, and works.
+                    if kind == "veth"
+                        || self.pin(index, (programs::NIC_INGRESS_XDP, Place::XdpGeneric)).exists()
+                    {
                         return self.attach_all(index, name, NIC_GENERIC);
                     }
                     match self.attach_all(index, name, NIC_NATIVE) {
                         Err(reason) => {
                             let mode = self.attach_all(index, name, NIC_GENERIC)?;
-                            tracing::warn!(device = name, %reason, "no native XDP: generic XDP instead");
+                            tracing::warn!(
+                                device = name,
+                                kind,
+                                %reason,
+                                "no native XDP: generic XDP instead, which meets packets only after the kernel has made \
+                                 them its own: about the cost of tc"
+                            );
                             Ok(mode)
                         }
                         mode => mode,
@@ -185,6 +202,7 @@ impl Hooks {
                 self.remove_pin(&path);
             }
         }
+        self.may_send(index, false);
         let mut mode = "tc";
         for (hook, path) in hooks.iter().zip(&keep) {
             let (program, place) = *hook;
@@ -193,6 +211,9 @@ impl Hooks {
                 target: format!("{name} ({place:?})"),
                 source,
             })?;
+            if place == Place::XdpNative {
+                self.may_send(index, true);
+            }
             match place {
                 Place::XdpNative => mode = "xdp-native",
                 Place::XdpGeneric => mode = "xdp-generic",
@@ -201,6 +222,19 @@ impl Hooks {
             }
         }
         Ok(mode)
+    }
+
+    /// Lets XDP send out of a device what came in by another, or no more.
+    fn may_send(&self, index: u32, may: bool) {
+        let mut ebpf = self.programs.lock();
+        let Some(map) = ebpf.map_mut(maps::NICS) else { return };
+        let written = BpfHashMap::<_, u32, u32>::try_from(map)
+            .and_then(|mut nics| if may { nics.insert(index, 1, 0) } else { nics.remove(&index) });
+        if let Err(error) = written
+            && may
+        {
+            tracing::warn!(index, %error, "packets for this device will not be sent by XDP");
+        }
     }
 
     fn attach_one(&mut self, index: u32, name: &str, (program, place): Hook, path: &Path) -> io::Result<()> {
@@ -253,6 +287,7 @@ impl Hooks {
 
     /// Takes our hooks off a device that is gone or not ours any more.
     pub fn remove(&self, index: u32) {
+        self.may_send(index, false);
         for path in self.pins_of(index) {
             self.remove_pin(&path);
         }

@@ -20,6 +20,7 @@ pub(super) enum Job {
         role: Role,
         index: u32,
         name: String,
+        kind: String,
     },
     Remove {
         index: u32,
@@ -53,8 +54,8 @@ impl Worker {
                     return;
                 }
                 match job {
-                    Job::Attach { role, index, name } => {
-                        let _ = tell.send((index, hooks.attach(role, index, &name)));
+                    Job::Attach { role, index, name, kind } => {
+                        let _ = tell.send((index, hooks.attach(role, index, &name, &kind)));
                     }
                     Job::Remove { index } => hooks.remove(index),
                     Job::Sweep { present, swept } => {

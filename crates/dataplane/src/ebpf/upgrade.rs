@@ -15,9 +15,29 @@ use aya::maps::{HashMap, Map, MapData, MapInfo};
 use eastwest_abi::{self as abi, frontend_flags};
 
 use super::tables::{KernelTables, failed};
-use super::{MAPS, PROGRAMS, Programs};
+use super::{MAPS, Programs};
 use crate::plan::{FRONTENDS, Tables, Tuple};
 use crate::{Error, pins, sys};
+
+/// Programs that hooks of other versions may run.
+const PROGRAMS: [&str; 16] = [
+    abi::programs::POD_INGRESS_XDP,
+    abi::programs::POD_INGRESS_TC,
+    abi::programs::POD_EGRESS_TC,
+    abi::programs::POD_HANDOVER_TC,
+    abi::programs::NIC_INGRESS_XDP,
+    abi::programs::NIC_INGRESS_TC,
+    abi::programs::NIC_EGRESS_TC,
+    abi::programs::NIC_HANDOVER_TC,
+    abi::programs::CONNECT4,
+    abi::programs::CONNECT6,
+    abi::programs::SENDMSG4,
+    abi::programs::SENDMSG6,
+    abi::programs::RECVMSG4,
+    abi::programs::RECVMSG6,
+    abi::programs::GETPEERNAME4,
+    abi::programs::GETPEERNAME6,
+];
 
 /// The ABI that can be carried over.
 const KNOWN: u32 = 1;
@@ -100,6 +120,7 @@ impl Upgrade {
                 let Some(program) = program_of(name) else { continue };
                 if *version == KNOWN {
                     let link = pins::open_link(&from).map_err(|source| pin_error(&from, "open", source))?;
+                    programs.load(&[program])?;
                     let fd = programs.fd(program)?;
                     if let Some(link) = link {
                         // A device that is gone keeps its link until somebody removes the pin.

@@ -34,6 +34,21 @@ fn configure(device: &str, n: u8) {
     run(&format!("ip -6 addr add fd00:10::{n}/64 dev {device} nodad"));
 }
 
+/// A VXLAN device between two machines of the fabric.
+fn tunnel(device: &'static str, n: u8, other: u8) {
+    run(&format!(
+        "ip link add tun0 type vxlan id 7 dev {device} local 10.0.0.{n} remote 10.0.0.{other} dstport 8472"
+    ));
+    second("tun0", n);
+}
+
+/// Another network between two machines.
+fn second(device: &'static str, n: u8) {
+    run(&format!("ip link set {device} up"));
+    run(&format!("ip addr add 10.9.0.{n}/24 dev {device}"));
+    run(&format!("ip -6 addr add fd00:9::{n}/64 dev {device} nodad"));
+}
+
 fn elsewhere(mut frontend: Frontend) -> Frontend {
     let remote = |backend: &Backend| Backend { local: false, ..*backend };
     for targets in [&mut frontend.inside, &mut frontend.outside] {
@@ -65,14 +80,32 @@ fn services() -> Vec<CompiledService> {
     ]
 }
 
-fn outside(mode: NicMode) {
+/// How the node is wired.
+#[derive(Clone, Copy, PartialEq)]
+enum Wiring {
+    /// By its NIC.
+    Plain,
+    /// The NIC is the port of a bridge, which has the node's address.
+    Bridge,
+    /// The other machine's pods are behind a VXLAN device.
+    Tunnel,
+    /// The other machine's pods are behind a second NIC.
+    TwoNics,
+}
+
+fn outside(mode: NicMode, wiring: Wiring) {
     node(move |node| {
         make_router();
         let fabric = Netns::new();
         fabric.run(|| run("ip link add bridge type bridge forward_delay 0"));
         fabric.run(|| run("ip link set bridge up"));
         plug(&fabric, gettid(), 1, "nic0");
-        configure("nic0", 1);
+        let nic = if wiring == Wiring::Bridge { "up0" } else { "nic0" };
+        if wiring == Wiring::Bridge {
+            run("ip link add up0 type bridge forward_delay 0");
+            run("ip link set nic0 master up0 up");
+        }
+        configure(nic, 1);
         let client = machine(&fabric, 50);
         client.run(|| {
             run("ip route add 10.96.0.0/16 via 10.0.0.1");
@@ -84,8 +117,25 @@ fn outside(mode: NicMode) {
             run("ip -6 addr add fd00:10:244::9/128 dev lo nodad");
         });
         serve(&remote, 9);
-        run("ip route add 10.244.0.9/32 via 10.0.0.2");
-        run("ip -6 route add fd00:10:244::9/128 via fd00:10::2");
+        match wiring {
+            Wiring::Plain | Wiring::Bridge => {
+                run("ip route add 10.244.0.9/32 via 10.0.0.2");
+                run("ip -6 route add fd00:10:244::9/128 via fd00:10::2");
+            }
+            Wiring::Tunnel => {
+                tunnel("nic0", 1, 2);
+                remote.run(|| tunnel("eth0", 2, 1));
+                run("ip route add 10.244.0.9/32 via 10.9.0.2");
+                run("ip -6 route add fd00:10:244::9/128 via fd00:9::2");
+            }
+            Wiring::TwoNics => {
+                run(&format!("ip link add nic1 type veth peer name eth1 netns {}", remote.thread_id));
+                remote.run(|| second("eth1", 2));
+                second("nic1", 1);
+                run("ip route add 10.244.0.9/32 via 10.9.0.2");
+                run("ip -6 route add fd00:10:244::9/128 via fd00:9::2");
+            }
+        }
         // A native XDP program sends into the fabric only where the other end of the NIC's veth polls.
         fabric.run(|| run("ethtool -K port1 gro on"));
         let local = pod(2);
@@ -101,7 +151,7 @@ fn outside(mode: NicMode) {
         let devices = DeviceOptions {
             pin_dir: node.pin_dir(),
             nic_mode: mode,
-            nic_devices: vec!["nic0".into()],
+            nic_devices: vec![nic.into(), "nic1".into()],
             node_addresses,
             ..DeviceOptions::default()
         };
@@ -138,15 +188,34 @@ fn outside(mode: NicMode) {
 
 #[test]
 fn clients_outside_are_served_by_native_xdp() {
-    outside(NicMode::XdpNative);
+    outside(NicMode::XdpNative, Wiring::Plain);
 }
 
 #[test]
 fn clients_outside_are_served_by_generic_xdp() {
-    outside(NicMode::XdpGeneric);
+    outside(NicMode::XdpGeneric, Wiring::Plain);
 }
 
 #[test]
 fn clients_outside_are_served_by_tc() {
-    outside(NicMode::Tc);
+    outside(NicMode::Tc, Wiring::Plain);
+}
+
+#[test]
+fn an_uplink_that_is_a_bridge() {
+    outside(NicMode::Auto, Wiring::Bridge);
+}
+
+#[test]
+fn pods_behind_a_tunnel() {
+    for mode in [NicMode::XdpNative, NicMode::XdpGeneric, NicMode::Tc] {
+        outside(mode, Wiring::Tunnel);
+    }
+}
+
+#[test]
+fn pods_behind_another_nic() {
+    for mode in [NicMode::XdpNative, NicMode::XdpGeneric, NicMode::Tc] {
+        outside(mode, Wiring::TwoNics);
+    }
 }

@@ -93,6 +93,9 @@ impl Kernel {
         self.replace::<8, 4>(maps::ENDPOINTS4, from.endpoints4.iter().map(|k| (bytes(k), [1, 0, 0, 0])));
         self.replace::<20, 4>(maps::ENDPOINTS6, from.endpoints6.iter().map(|k| (bytes(k), [1, 0, 0, 0])));
         self.list(from);
+        let nic = self.nic;
+        let mut nics = HashMap::<_, u32, u32>::try_from(self.map(maps::NICS)).expect("hash");
+        nics.insert(nic, 1, 0).expect("insert");
         self.forget();
     }
 
