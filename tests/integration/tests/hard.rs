@@ -127,8 +127,8 @@ impl Way<'_> {
         Ok(socket.local_addr().with_context(|| format!("to {ip}"))?.ip())
     }
 
-    /// Gives a node's route to an address a smaller MTU.
-    fn narrow(&self, node: &str, to: IpAddr) -> Result<()> {
+    /// Gives a node's route to an address a smaller MTU, or again the device's.
+    fn route(&self, node: &str, to: IpAddr, narrow: bool) -> Result<()> {
         let to = to.to_string();
         let get = run(self.lab, node, &["ip", self.family(), "route", "get", &to])?;
         let words: Vec<&str> = get.split_whitespace().collect();
@@ -139,9 +139,12 @@ impl Way<'_> {
         if let Some(via) = word("via") {
             route.extend(["via", via]);
         }
-        route.extend(["dev", word("dev").context("a device")?, "mtu"]);
+        route.extend(["dev", word("dev").context("a device")?]);
         let mtu = NARROW.to_string();
-        route.push(&mtu);
+        if narrow {
+            // Without the lock, bpf_fib_lookup takes the device's (ip_mtu_from_fib_result in net/ipv4/route.c).
+            route.extend(["mtu", "lock", &mtu]);
+        }
         run(self.lab, node, &route).map(drop)
     }
 
@@ -197,8 +200,9 @@ impl Way<'_> {
 
     /// The path becomes narrow: who sends too much is told, in both directions.
     fn path_mtu(&self) -> Result<()> {
-        self.narrow(self.there, self.pod_address()?)?;
-        self.narrow(self.back, self.client_address()?)?;
+        let (pod, client) = (self.pod_address()?, self.client_address()?);
+        self.route(self.there, pod, true)?;
+        self.route(self.back, client, true)?;
         let error = self.told(CLOSED, &[7; NARROW + 20], |_| Ok(()));
         let error = error.context("a datagram that is too long")?;
         ensure!(
@@ -208,7 +212,9 @@ impl Way<'_> {
         let to = self.at(80);
         self.within(|| bulk(to, 2 << 20, |_| {})).context("TCP over a narrow path")?;
         // Now it is known, and the sender makes fragments.
-        self.fragments(NARROW + 20).context("a datagram that is too long, once this is known")
+        self.fragments(NARROW + 20).context("a datagram that is too long, once this is known")?;
+        self.route(self.there, pod, false)?;
+        self.route(self.back, client, false)
     }
 }
 

@@ -131,8 +131,9 @@ pub fn segment<P: Packet>(packet: &P, at: usize, length: u32) -> Option<Sum> {
     Some(forget::<P>(sum))
 }
 
+/// [`Packet::forget`] of a sum.
 #[inline(always)]
-fn forget<P: Packet>(sum: Sum) -> Sum {
+pub(crate) fn forget<P: Packet>(sum: Sum) -> Sum {
     Sum(P::forget(sum.0))
 }
 

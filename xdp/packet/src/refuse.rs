@@ -8,7 +8,8 @@ use crate::parse::{Flow, kind};
 use crate::rewrite::turn_around;
 use crate::traits::{Maps, Packet, Verdict};
 use crate::wire::{
-    DESTINATION, ETHERNET, ICMP, IPV4, PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_TCP, TCP, UDP, icmp, tcp,
+    DESTINATION, ETHERNET, ICMP, IPV4, PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_TCP, TCP, UDP,
+    checksum_offset, icmp, tcp,
 };
 
 /// Time to live of what we send.
@@ -117,6 +118,7 @@ fn reset<A: Address, P: Packet>(packet: &mut P, flow: &Flow<A>) -> Option<()> {
         done(packet.store(start + at, &[0u32]))?;
         at += 4;
     }
+    let padding = P::forget(padding as u64) as usize;
     if A::IPV6 && padding != 0 {
         // Destination options with one of padding in it (RFC 8200, 4.2).
         done(packet.store(start, &[PROTOCOL_TCP, padding as u8 / 8 - 1, 1, padding as u8 - 4]))?;
@@ -126,7 +128,8 @@ fn reset<A: Address, P: Packet>(packet: &mut P, flow: &Flow<A>) -> Option<()> {
     done(packet.store(flow.l4 as usize, &new))
 }
 
-/// RFC 792 and RFC 4443: an error from `from`, with the header that asked and 8 bytes more. `None` when a write failed.
+/// RFC 792 and RFC 4443: an error from `from`, with the header that asked and the 8 bytes behind it, or TCP's header. `None`
+/// when a write failed.
 #[inline(never)]
 fn report<A: Address, P: Packet>(
     packet: &mut P,
@@ -135,11 +138,15 @@ fn report<A: Address, P: Packet>(
     message: [u8; 2],
     rest: u32,
 ) -> Option<()> {
-    let quoted = (flow.l4 as usize).wrapping_sub(ETHERNET).wrapping_add(UDP);
+    let tcp = flow.key.protocol == PROTOCOL_TCP;
+    // The kernel does not cut off a checksum field that it is to complete.
+    let header = if tcp { TCP } else { UDP };
+    let before = (flow.l4 as usize).wrapping_sub(ETHERNET);
+    let quoted = before.wrapping_add(header);
     if quoted > QUOTED {
         return None;
     }
-    // Cut first: while the datagram's own checksum may be partial, the kernel keeps its field in the packet.
+    // Cut first: while the packet's own checksum may be partial, the kernel keeps its field in the packet.
     done(packet.resize((ETHERNET + quoted) as u32))?;
     done(packet.prepend((A::HEADER + ICMP) as u32))?;
     let l = packet.load::<u8, 14>(A::HEADER + ICMP)?;
@@ -163,6 +170,23 @@ fn report<A: Address, P: Packet>(
         }
         sum = sum.add(packet.load::<u32, 1>(at_icmp + ICMP + at)?[0]);
         at += 4;
+    }
+    sum = checksum::forget::<P>(sum);
+    // A partial checksum will be completed in the quote, where it is said to lie, when the packet leaves by a wire.
+    let l4 = (at_icmp + ICMP).wrapping_add(before);
+    let [field] = packet.load::<u16, 1>(l4.wrapping_add(checksum_offset(flow.key.protocol)))?;
+    let ends = flow.key.daddr.sum(flow.key.saddr.sum(Sum::ZERO));
+    if field == ends.join(checksum::pseudo(flow.key.protocol, flow.l4_length)).fold() {
+        let mut region = Sum::ZERO;
+        for word in packet.load::<u32, 2>(l4)? {
+            region = region.add(word);
+        }
+        if tcp {
+            for word in packet.load::<u32, 3>(l4.wrapping_add(8))? {
+                region = region.add(word);
+            }
+        }
+        sum = sum.add(u32::from(!region.fold())).add(u32::from(!field));
     }
     done(packet.store(at_icmp, &[u16::from_ne_bytes(message), !sum.fold()]))?;
     done(packet.store(at_icmp + 4, &[rest]))

@@ -654,7 +654,7 @@ pub const CASES: &[Case] = &[
             (
                 NicIngress,
                 "tcp 192.0.2.7:40000 > 10.96.0.5:80 S ttl=1",
-                Back("tcp 192.0.2.7:40000 > 10.96.0.5:80 S ttl=1 error=expired by=10.0.0.1 quote=8"),
+                Back("tcp 192.0.2.7:40000 > 10.96.0.5:80 S ttl=1 error=expired by=10.0.0.1 quote=20"),
             ),
         ],
     ),

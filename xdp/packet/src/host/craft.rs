@@ -184,7 +184,7 @@ impl Spec {
             None => packet,
             Some(error) => {
                 let quoted = packet.len().min(self.header() + error.quote);
-                complain(&error, self.from.ip(), &packet[..quoted])
+                complain(&error, self.from.ip(), &packet[..quoted], self.partial.then(|| self.checksum()))
             }
         };
         let mut frame = LINK.to_vec();
@@ -206,6 +206,12 @@ impl Spec {
         }
         let fragment = if self.cut.is_some() { 8 } else { 0 };
         40 + fragment + self.extensions.chars().map(|kind| extension(kind, 0).1.len()).sum::<usize>()
+    }
+
+    /// Where the transport header begins in the packet, and where its checksum lies.
+    fn checksum(&self) -> (usize, usize) {
+        let l4 = self.header();
+        (l4, l4 + if self.carries == Carries::Tcp { 16 } else { 6 })
     }
 
     fn protocol(&self) -> u8 {
@@ -324,17 +330,22 @@ fn extension(kind: char, next: u8) -> (u8, Vec<u8>) {
     }
 }
 
-/// An ICMP error to `to` about a packet.
-fn complain(error: &Complaint, to: IpAddr, quoted: &[u8]) -> Vec<u8> {
+/// An ICMP error to `to` about a packet. The sum of one whose own checksum is `partial` is right once that is completed.
+fn complain(error: &Complaint, to: IpAddr, quoted: &[u8], partial: Option<(usize, usize)>) -> Vec<u8> {
     let (four, six, rest) = error.message;
     let mut icmp = if to.is_ipv4() { four.to_vec() } else { six.to_vec() };
     icmp.extend([0; 2]);
     icmp.extend(rest.to_be_bytes());
     icmp.extend(quoted);
+    let mut summed = icmp.clone();
+    if let Some((l4, at)) = partial {
+        let completed = !fold(&[&icmp[8 + l4..]]);
+        summed[8 + at..10 + at].copy_from_slice(&completed.to_be_bytes());
+    }
     let mut bytes = Vec::new();
     match (error.by, to) {
         (IpAddr::V4(from), IpAddr::V4(to)) => {
-            let sum = !fold(&[&icmp]);
+            let sum = !fold(&[&summed]);
             icmp[2..4].copy_from_slice(&sum.to_be_bytes());
             bytes.extend([0x45, 0]);
             bytes.extend(((20 + icmp.len()) as u16).to_be_bytes());
@@ -345,7 +356,7 @@ fn complain(error: &Complaint, to: IpAddr, quoted: &[u8]) -> Vec<u8> {
             bytes[10..12].copy_from_slice(&sum.to_be_bytes());
         }
         (from, to) => {
-            let sum = !fold(&[&pseudo(from, to, 58, icmp.len()), &icmp]);
+            let sum = !fold(&[&pseudo(from, to, 58, icmp.len()), &summed]);
             icmp[2..4].copy_from_slice(&sum.to_be_bytes());
             bytes.extend([0x60, 0, 0, 0]);
             bytes.extend((icmp.len() as u16).to_be_bytes());
