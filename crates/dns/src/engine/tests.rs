@@ -84,6 +84,32 @@ fn answer(worker: &mut Worker, message: &Message) -> (Message, usize) {
     (Message::from_vec(&bytes).unwrap(), bytes.len())
 }
 
+/// A client without TCP has what fits (musl before 1.2.4); additional records are no loss.
+#[test]
+fn an_answer_that_is_too_long_keeps_what_fits() {
+    use hickory_proto::rr::{RData, Record, rdata::A};
+    let asked = query(WEB, RecordType::A).to_vec().unwrap();
+    let Request::Query(asked) = Request::parse(&asked) else { panic!("a query") };
+    let record = |i: u8| {
+        let ip = std::net::Ipv4Addr::new(192, 0, 2, i);
+        Record::from_rdata(HickoryName::from_ascii(WEB).unwrap(), 30, RData::A(A(ip)))
+    };
+    for (answers, additional, left, truncated) in
+        [(3, 0, (3, 0), false), (100, 0, (29, 0), true), (100, 5, (29, 0), true), (3, 100, (3, 26), false)]
+    {
+        let mut message = query(WEB, RecordType::A);
+        message.metadata.message_type = MessageType::Response;
+        message.answers = (0..answers).map(record).collect();
+        message.additionals = (0..additional).map(record).collect();
+        let mut out = message.to_vec().unwrap();
+        fit(&mut out, &asked, Transport::Udp, Limits { udp: 1232 }, 0, asked.question_end);
+        let seen = Message::from_vec(&out).unwrap();
+        assert!(out.len() <= 512);
+        assert_eq!((seen.answers.len(), seen.additionals.len()), left, "{answers} {additional}");
+        assert_eq!(seen.metadata.truncation, truncated, "{answers} {additional}");
+    }
+}
+
 #[test]
 fn headers() {
     let mut udp = worker(Transport::Udp);
