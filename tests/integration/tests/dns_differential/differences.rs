@@ -40,6 +40,8 @@ struct Rule {
     edns: Option<String>,
     /// Which answer alone is cut (TC): `ours`, `theirs`.
     cut: Option<String>,
+    /// Their answer is of more bytes.
+    theirs_over: Option<usize>,
     parts: Vec<String>,
 }
 
@@ -80,6 +82,7 @@ impl Differences {
 
     /// Compares two answers to one request.
     pub fn judge(&mut self, round: &str, request: &[u8], ours: &[u8], theirs: &[u8]) -> Result<()> {
+        let length = theirs.len();
         let (ours, theirs) = (Seen::read(request, ours).context("our answer")?, Seen::read(request, theirs)?);
         let mut parts = ours.differs(&theirs);
         self.asked += 1;
@@ -100,6 +103,7 @@ impl Differences {
                 && o.as_ref().is_none_or(|o| *o == ours.rcode)
                 && t.as_ref().is_none_or(|t| *t == theirs.rcode)
                 && c.rule.cut.as_ref().is_none_or(|c| c == cut)
+                && c.rule.theirs_over.is_none_or(|over| length > over)
                 && c.edns.as_ref().is_none_or(|r| r.is_match(&both_edns))
                 && c.has.as_ref().is_none_or(|r| ours.records().any(|line| r.is_match(line)))
                 && c.only.as_ref().is_none_or(|r| alone(&ours, &theirs).iter().all(|line| r.is_match(line)));
