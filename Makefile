@@ -92,6 +92,14 @@ test-dns-diff: setup-build setup-lab setup-peers binaries ## 100,000 questions t
 	EASTWEST_BIN_DIR=$(BIN_DIR) EASTWEST_DNS_QUERIES=100000 CARGO_TARGET_$(HOST)_RUNNER='$(AS_ROOT)' \
 	  $(CARGO) test --locked --workspace --test dns_differential -- --nocapture
 
+.PHONY: test-conformance
+test-conformance: binaries ## Kubernetes' sig-network conformance specs with eastwest in place of kube-proxy and CoreDNS
+	@scripts/setup k8s
+	scripts/image $(BIN_DIR) localhost/eastwest:test
+	$(call say,a Kubernetes in network namespaces$(,) eastwest by its own manifests; its programs are built once$(,) in ~/.cache/eastwest/peers)
+	$(AS_ROOT) env K8S_NAME=conformance CARGO_TARGET_DIR=$(TARGET_DIR) \
+	  tests/k8s/with --proxy eastwest --image $(CURDIR)/target/image/eastwest.tar -- tests/k8s/conformance $(ARGS)
+
 .PHONY: test-conformance-control
 test-conformance-control: ## Kubernetes' sig-network conformance specs with kube-proxy and CoreDNS: what the harness itself can pass
 	@scripts/setup k8s
