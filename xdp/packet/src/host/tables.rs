@@ -6,8 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use eastwest_abi::{
     Addr4, Addr6, Affinity, AffinityKey, Backend, Config, Conntrack, ConntrackKey, EndpointKey4,
     EndpointKey6, Extent, Fragment, FragmentKey, Frontend, FrontendKey4, FrontendKey6, RANGES, Range, Range4,
-    Range6, backend_flags,
-    config_flags, counter, frontend_flags,
+    Range6, backend_flags, config_flags, counter, frontend_flags,
 };
 
 use crate::address::{octets, words};
