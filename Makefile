@@ -106,6 +106,14 @@ test-conformance-control: ## Kubernetes' sig-network conformance specs with kube
 	$(call say,a Kubernetes in network namespaces$(,) with kube-proxy and CoreDNS; its programs are built once$(,) in ~/.cache/eastwest/peers)
 	$(AS_ROOT) env K8S_NAME=control CARGO_TARGET_DIR=$(TARGET_DIR) tests/k8s/with tests/k8s/conformance $(ARGS)
 
+.PHONY: test-differential
+test-differential: binaries ## the table of scenarios on the real kube-proxy, nftables and iptables mode: each difference has its reason
+	@scripts/setup k8s
+	scripts/image $(BIN_DIR) localhost/eastwest:test
+	$(call say,Kubernetes in network namespaces with kube-proxy; what differs must stand in tests/scenarios/services.yaml)
+	K8S_IMAGE=$(CURDIR)/target/image/eastwest.tar CARGO_TARGET_$(HOST)_RUNNER='$(AS_ROOT)' \
+	  $(CARGO) test --locked -p eastwest-scenarios --test kube_proxy -- --test-threads=1 --nocapture
+
 .PHONY: image
 image: build ## a container image of the three binaries, from scratch: target/image/eastwest.tar
 	$(call say,container image: OCI archive$(,) loadable by docker too)
