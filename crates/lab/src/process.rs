@@ -25,7 +25,9 @@ impl Process {
     /// The process of this id as it is now; `None` when there is none, or only what its parent has not yet collected.
     pub(crate) fn find(pid: i32) -> Option<Self> {
         let (process, state) = Self::read(pid)?;
-        (!matches!(state, 'Z' | 'X')).then_some(process)
+        // The first thread may have ended before the others: until they have too, what it listened on is taken.
+        let others = || fs::read_dir(format!("/proc/{pid}/task")).is_ok_and(|tasks| tasks.count() > 1);
+        (!matches!(state, 'Z' | 'X') || others()).then_some(process)
     }
 
     /// The same whether it still runs or has ended uncollected, and its state.
