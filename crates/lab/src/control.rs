@@ -51,13 +51,26 @@ pub(crate) fn new_listener() -> Result<TcpListener, Error> {
     found.map_or_else(|| listener(*PORTS.start()), Ok)
 }
 
+/// The port that is written down as this lab's own. Whoever still has it is a process that is ending.
+fn own_listener(port: u16) -> Result<TcpListener, Error> {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    loop {
+        match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            Err(e) if e.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            bound => return bound.doing(|| format!("listen on 127.0.0.1:{port}")),
+        }
+    }
+}
+
 fn listener(port: u16) -> Result<TcpListener, Error> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, port)).doing(|| format!("listen on 127.0.0.1:{port}"))
 }
 
 pub(crate) fn start(paths: &Paths, plan: &Plan, state: &State, role: &Role) -> Result<Process, Error> {
     match role {
-        Role::Controller => start_controller(paths, plan, listener(state.port)?),
+        Role::Controller => start_controller(paths, plan, own_listener(state.port)?),
         Role::Agent(node) => start_agent(paths, plan, state, node),
     }
 }
