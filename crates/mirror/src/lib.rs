@@ -16,7 +16,7 @@ mod status;
 use std::time::Duration;
 
 use eastwest_api::App;
-use eastwest_model::{DnsRecord, EndpointSlice, Kind, Namespace, Node, Service, TrafficSplit, Workload};
+use eastwest_model::{DnsRecord, EndpointSlice, Namespace, Node, Service, TrafficSplit, Workload};
 use kube::Client;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
@@ -28,16 +28,8 @@ pub use status::{KindStatus, Status};
 use crate::follow::{Follower, Shared};
 use crate::metrics::Metrics;
 
-/// The kinds that are mirrored. Pods become [`Kind::Workload`].
-pub const KINDS: [Kind; 7] = [
-    Kind::Namespace,
-    Kind::Node,
-    Kind::Service,
-    Kind::EndpointSlice,
-    Kind::Workload,
-    Kind::DnsRecord,
-    Kind::TrafficSplit,
-];
+/// The kinds that are mirrored: those that agents follow. Pods become [`Kind::Workload`](eastwest_model::Kind::Workload).
+pub use eastwest_model::stream::KINDS;
 
 /// How to mirror.
 #[derive(Clone, Debug)]

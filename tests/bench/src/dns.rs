@@ -272,6 +272,7 @@ fn start_knot(lab: &Lab, folder: &Path, addresses: &[String]) -> Result<(Server,
 fn cpu(pid: u32) -> Result<f64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let (_, rest) = stat.rsplit_once(") ").context("/proc/PID/stat")?;
+    // Fields 14 and 15, utime and stime (proc_pid_stat(5)); `rest` begins with field 3.
     let ticks: Vec<f64> = rest.split(' ').skip(11).take(2).filter_map(|t| t.parse().ok()).collect();
     // USER_HZ is 100 on every Linux that we run on.
     Ok(ticks.iter().sum::<f64>() / 100.0)

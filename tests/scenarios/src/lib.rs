@@ -11,7 +11,7 @@ pub mod probe;
 mod run;
 mod table;
 
-pub use run::{Cluster, Outcome, Proxy, play};
+pub use run::{Cluster, Outcome, Proxy, check, play};
 pub use table::{
     Case, Endpoint, Family, KubeProxy, Node, Pod, Protocol, Scenario, Service, Slice, Source, Table, Verdict,
 };

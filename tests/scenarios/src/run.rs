@@ -62,6 +62,18 @@ pub fn play(cluster: &dyn Cluster, table: &Table, proxy: Proxy, only: &str) -> O
     outcome
 }
 
+/// Plays the table, or the scenarios whose name contains what the environment's `SCENARIO` says.
+///
+/// # Panics
+/// When anything differs, with all of it, or when there is no such scenario.
+pub fn check(cluster: &dyn Cluster, table: &Table, proxy: Proxy) {
+    let only = std::env::var("SCENARIO").unwrap_or_default();
+    let Outcome { asked, differences } = play(cluster, table, proxy, &only);
+    assert!(asked > 0, "no scenario's name contains {only:?}");
+    println!("{proxy:?}: {asked} questions, {} differences", differences.len());
+    assert!(differences.is_empty(), "{} of {asked}:\n{}", differences.len(), differences.join("\n"));
+}
+
 fn play_one(
     cluster: &dyn Cluster,
     scenario: &Scenario,

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use eastwest_scenarios::kubernetes::OnKubernetes;
-use eastwest_scenarios::{Proxy, Table, play};
+use eastwest_scenarios::{Proxy, Table, check};
 
 fn on_kube_proxy(name: &str, mode: &str) {
     let table = Table::services().expect("the table reads");
@@ -13,17 +13,7 @@ fn on_kube_proxy(name: &str, mode: &str) {
     let probe = PathBuf::from(env!("CARGO_BIN_EXE_eastwest-probe"));
     let cluster = OnKubernetes::up(&table, name, &options, &image, probe);
     let cluster = cluster.unwrap_or_else(|e| panic!("{e:?}"));
-    let only = std::env::var("SCENARIO").unwrap_or_default();
-    let outcome = play(&cluster, &table, Proxy::KubeProxy, &only);
-    assert!(outcome.asked > 0, "no scenario's name contains {only:?}");
-    println!("{mode}: {} questions, {} differences", outcome.asked, outcome.differences.len());
-    assert!(
-        outcome.differences.is_empty(),
-        "{} of {}:\n{}",
-        outcome.differences.len(),
-        outcome.asked,
-        outcome.differences.join("\n")
-    );
+    check(&cluster, &table, Proxy::KubeProxy);
 }
 
 #[test]
