@@ -106,6 +106,18 @@ test-conformance-control: ## Kubernetes' sig-network conformance specs with kube
 	$(call say,a Kubernetes in network namespaces$(,) with kube-proxy and CoreDNS; its programs are built once$(,) in ~/.cache/eastwest/peers)
 	$(AS_ROOT) env K8S_NAME=control CARGO_TARGET_DIR=$(TARGET_DIR) tests/k8s/with tests/k8s/conformance $(ARGS)
 
+.PHONY: test-kind
+test-kind: binaries ## the same specs on kind, pods hooked by generic XDP and then by tc; your Docker and kind, or its own
+	@scripts/setup k8s
+	scripts/image $(BIN_DIR) localhost/eastwest:test
+	$(call say,kind with eastwest in place of kube-proxy and CoreDNS; without a Docker here one runs in namespaces of its own)
+	$(AS_ROOT) env CARGO_TARGET_DIR=$(TARGET_DIR) tests/kind/run $(CURDIR)/target/image/eastwest.tar $(ARGS)
+
+.PHONY: kind-image
+kind-image: ## the file system of a kind node, for machines that reach no registry: Debian, Kubernetes, etcd (test-kind calls it)
+	@scripts/setup k8s
+	$(AS_ROOT) tests/kind/node-image
+
 .PHONY: test-differential
 test-differential: binaries ## the table of scenarios on the real kube-proxy, nftables and iptables mode: each difference has its reason
 	@scripts/setup k8s
@@ -141,7 +153,8 @@ lint: setup-build setup-lint bpf web ## rustfmt, clippy with warnings denied, ca
 	$(call say,dashboard and scripts)
 	cd web && npm run --silent check && npm run --silent check:format
 	@for s in scripts/peers/* $$(find scripts -maxdepth 1 -type f) .ci/run tests/old-kernel/{run,kernel,initramfs,init,guest/*} \
-	  tests/k8s/{cluster,conformance,with,lib/*,images/make,node/init,node/runc,peers/build}; do bash -n "$$s"; done
+	  tests/k8s/{cluster,conformance,with,lib/*,images/make,node/init,node/runc,peers/build} \
+	  tests/kind/{cluster,engine,node-image,run,runc,node/kind/bin/*}; do bash -n "$$s"; done
 
 .PHONY: fmt
 fmt: web/node_modules/.package-lock.json ## format everything
