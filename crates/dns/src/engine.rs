@@ -22,6 +22,9 @@ use crate::writer::{
 use crate::{Index, Resolver};
 
 mod slow;
+mod transfer;
+
+pub(crate) use transfer::{Grant, is_asked};
 
 /// What all workers of a server share.
 #[derive(Debug)]

@@ -20,12 +20,14 @@ mod entry;
 mod lookup;
 mod names;
 mod records;
+mod transfer;
 
 pub(crate) use entry::{Entry, Kind};
 pub(crate) use lookup::Found;
 pub(crate) use names::arpa_to_ip;
 pub use records::RecordError;
 use records::Records;
+pub(crate) use transfer::{Item, Zone};
 
 /// What the index answers for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -303,6 +305,11 @@ impl Index {
             addresses: state.reverse.len(),
             record_names: state.records.len(),
         }
+    }
+
+    /// The zone of that very name, as it is now.
+    pub(crate) fn zone(&self, name: &Name) -> Option<Zone> {
+        Zone::new(self.state.load_full(), name)
     }
 
     /// The index as it is now; takes no lock. Not to be kept: a kept one holds on to what has changed since.

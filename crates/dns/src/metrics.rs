@@ -67,10 +67,11 @@ pub(crate) enum Plugin {
     Hosts,
     Template,
     Whoami,
+    Transfer,
 }
 
-const PLUGINS: [&str; 10] =
-    ["", "kubernetes", "cache", "forward", "acl", "any", "chaos", "hosts", "template", "whoami"];
+const PLUGINS: [&str; 11] =
+    ["", "kubernetes", "cache", "forward", "acl", "any", "chaos", "hosts", "template", "whoami", "transfer"];
 
 impl Plugin {
     /// As the label `plugin` has it; for answers before any look-up, what they are.

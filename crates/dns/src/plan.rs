@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::access::{Access, Rule};
+use crate::engine::Grant;
 use crate::forward::Group;
 use crate::hosts::Hosts;
 use crate::rewrite::Rewrite;
@@ -53,6 +54,8 @@ pub(crate) struct Block {
     pub(crate) whoami: bool,
     pub(crate) loadbalance: bool,
     pub(crate) log: Option<Log>,
+    /// Who may have the cluster's zones whole.
+    pub(crate) transfer: Vec<Grant>,
 }
 
 /// Which answers are logged.

@@ -39,6 +39,8 @@ pub struct ServerOptions {
     pub connections: usize,
     /// TCP connections of one client address.
     pub connections_per_client: usize,
+    /// Zones on their way to clients at once; more are answered SERVFAIL.
+    pub transfers: usize,
     /// A connection is closed when in this time neither a whole query has come in nor an answer been taken.
     pub idle: Duration,
     /// When stopping, queries that wait for upstreams get this long.
@@ -57,6 +59,7 @@ impl Default for ServerOptions {
             pending: 8192,
             connections: 1024,
             connections_per_client: 128,
+            transfers: 8,
             idle: Duration::from_secs(10),
             drain: Duration::from_secs(1),
             tls: None,
@@ -98,6 +101,7 @@ struct Shared {
     metrics: Arc<Metrics>,
     pending: Arc<Semaphore>,
     connections: stream::Connections,
+    transfers: Arc<Semaphore>,
     /// Answers being made; waited for when stopping.
     tasks: TaskTracker,
 }
@@ -125,6 +129,7 @@ impl Server {
             engine: Arc::new(Engine { resolver, limits, idle: (options.idle.as_millis() / 100) as u16 }),
             pending: Arc::new(Semaphore::new(options.pending.min(Semaphore::MAX_PERMITS))),
             connections: stream::Connections::default(),
+            transfers: Arc::new(Semaphore::new(options.transfers.min(Semaphore::MAX_PERMITS))),
             tasks: TaskTracker::new(),
             options,
         });

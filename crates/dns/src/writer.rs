@@ -170,6 +170,17 @@ impl<'b> Writer<'b> {
         true
     }
 
+    /// Makes the response one of several, of at most `limit` bytes: what does not fit goes into the next.
+    pub(crate) fn part(&mut self, limit: usize) {
+        self.limit = limit.min(usize::from(u16::MAX)) - opt_len(self.query);
+    }
+
+    /// Ends one of several responses.
+    pub(crate) fn finish_part(mut self) {
+        self.truncated = false;
+        self.finish(wire::rcode::NOERROR, None);
+    }
+
     /// Adds a TXT record of class CH at the question's name.
     pub(crate) fn chaos(&mut self, strings: &[u8]) {
         let start = self.buf.len();

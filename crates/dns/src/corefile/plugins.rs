@@ -1,6 +1,6 @@
 //! Each plugin of CoreDNS: what it sets here, or why it is refused.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,13 +10,17 @@ use super::build::{Building, Outcome, duration, number, zones};
 use super::{CorefileError, Directive, forward, records};
 use crate::access::{Action, Rule};
 use crate::cache::{Prefetch, Stale};
+use crate::engine::Grant;
 use crate::plan::{Autopath, Dns64, HeaderRule, Log};
 use crate::wire::Name;
 use crate::{CacheLimits, IndexOptions, PodMode};
 
 /// Plugins that may stand more than once in a block.
 pub(super) fn may_repeat(name: &str) -> bool {
-    matches!(name, "acl" | "forward" | "header" | "hosts" | "rewrite" | "template" | "log" | "import")
+    matches!(
+        name,
+        "acl" | "forward" | "header" | "hosts" | "rewrite" | "template" | "log" | "import" | "transfer"
+    )
 }
 
 pub(super) fn plugin(b: &mut Building<'_>, d: &Directive) -> Outcome<()> {
@@ -87,6 +91,7 @@ pub(super) fn plugin(b: &mut Building<'_>, d: &Directive) -> Outcome<()> {
             _ => refuse(d, "needs a folder"),
         },
         "template" => records::template(b, d),
+        "transfer" => transfer(b, d),
         "whoami" => none(d).map(|()| b.block.whoami = true),
         other => match instead(other) {
             Some(why) => refuse(d, why),
@@ -96,7 +101,7 @@ pub(super) fn plugin(b: &mut Building<'_>, d: &Directive) -> Outcome<()> {
 }
 
 /// Plugins that are followed.
-const FOLLOWED: [&str; 30] = [
+const FOLLOWED: [&str; 31] = [
     "acl",
     "any",
     "autopath",
@@ -127,6 +132,7 @@ const FOLLOWED: [&str; 30] = [
     "reload",
     "rewrite",
     "template",
+    "transfer",
 ];
 
 /// Of a name that no plugin has; with the one that was meant, perhaps.
@@ -142,9 +148,6 @@ fn instead(name: &str) -> Option<&'static str> {
     let why = match name {
         "auto" | "file" | "secondary" => {
             "zone files are not served; put the records into DnsRecord objects, or forward the zone to a server that has it"
-        }
-        "transfer" => {
-            "zones are not transferred (AXFR is refused, as by CoreDNS without this plugin); remove it"
         }
         "dnssec" | "sign" => "nothing is signed here; forward the zone to a server that signs it",
         "etcd" => "records of etcd are not served; put them into DnsRecord objects",
@@ -271,6 +274,39 @@ fn log(b: &mut Building<'_>, d: &Directive) -> Outcome<()> {
         }
     }
     b.block.log = Some(log);
+    Ok(())
+}
+
+fn transfer(b: &mut Building<'_>, d: &Directive) -> Outcome<()> {
+    let mut to = Some(Vec::new());
+    for o in &d.block {
+        match o.name.as_str() {
+            "to" if o.args.is_empty() => return refuse(o, "needs addresses, or *"),
+            "to" => {
+                for word in &o.args {
+                    if word == "*" {
+                        to = None;
+                        continue;
+                    }
+                    // The port is that of NOTIFY, which neither CoreDNS nor we send for the cluster's zones.
+                    let ip = word.parse::<SocketAddr>().map(|a| a.ip()).or_else(|_| word.parse::<IpAddr>());
+                    let wrong = || CorefileError::new(o.line, format!("transfer: {word:?} is no address"));
+                    let ip = ip.map_err(|_| wrong())?;
+                    to.iter_mut().for_each(|to| to.push(ip));
+                }
+            }
+            "source" => {
+                let wrong = || CorefileError::new(o.line, "transfer: source needs an address".to_owned());
+                one("transfer", o)?.parse::<IpAddr>().map_err(|_| wrong())?;
+            }
+            _ => return unknown("transfer", o),
+        }
+    }
+    if to.as_ref().is_some_and(Vec::is_empty) {
+        return refuse(d, "needs to, and who may have the zones");
+    }
+    let zones = zones(&d.args, &b.block.zones, d.line)?;
+    b.block.transfer.push(Grant { zones, to });
     Ok(())
 }
 

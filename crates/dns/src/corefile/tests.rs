@@ -155,6 +155,8 @@ fn errors_name_the_line_and_what_to_do() {
         (".:53 {\n import nothing.conf\n}", 2, "nothing.conf"),
         (".:53 {\n log \"x\n}", 2, "quotation mark"),
         (".:53 {\n cache {\n  servfail 10m\n }\n}", 3, "at most 5m"),
+        (". {\n kubernetes cluster.local\n transfer {\n to 10.0.0.0/8\n }\n}", 4, "is no address"),
+        (". {\n transfer cluster.local\n}", 2, "who may have"),
         (".:53 {\n reload 5 parsecs\n}", 2, "is not a duration"),
     ] {
         let error = build(text).map(drop).unwrap_err();
@@ -168,7 +170,6 @@ fn every_refused_plugin_says_what_to_do_instead() {
         "auto",
         "file",
         "secondary",
-        "transfer",
         "dnssec",
         "sign",
         "etcd",

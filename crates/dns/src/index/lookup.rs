@@ -9,12 +9,12 @@ use eastwest_compile::DnsPort;
 use super::entry::{Target, dashed_to_ip};
 use super::names::{Joined, PortFilter, arpa_to_ip, below_ports, endpoint_name, rotated, weight};
 use super::{Entry, Index, Kind, PodMode, State, Zones};
-use crate::wire::{Name, rcode, rtype};
-use crate::writer::{Data, Owner, Section, Writer};
+use crate::wire::{Name, Request, rcode, rtype};
+use crate::writer::{Data, Limits, Owner, Scratch, Section, Transport, Writer};
 
 /// The schema that `dns-version.ZONE` names, and its TTL (specification §2.2).
-const VERSION: &[u8] = b"\x051.1.0";
-const VERSION_TTL: u32 = 28_800;
+pub(super) const VERSION: &[u8] = b"\x051.1.0";
+pub(super) const VERSION_TTL: u32 = 28_800;
 /// CNAMEs followed in one answer; CoreDNS follows as many.
 const CHAIN_MAX: usize = 8;
 
@@ -126,11 +126,11 @@ impl Zones {
         self.exposes(label) && state.namespaces.contains(label)
     }
 
-    fn exposes(&self, label: &[u8]) -> bool {
+    pub(super) fn exposes(&self, label: &[u8]) -> bool {
         self.namespaces.is_empty() || self.namespaces.contains(label)
     }
 
-    fn zone_of(&self, name: &Name) -> Option<(&Name, usize)> {
+    pub(super) fn zone_of(&self, name: &Name) -> Option<(&Name, usize)> {
         let zones = self.names.iter().filter_map(|z| name.below(z).map(|k| (z, k)));
         zones.min_by_key(|(_, k)| *k)
     }
@@ -195,6 +195,20 @@ impl Zones {
             return Name::read(data, 0).map(|(target, _)| Match::Alias(Box::new(target)));
         }
         Some(Match::NoData)
+    }
+
+    /// Whether the cluster itself, records of users aside, has records of that type or an alias for a name `k` labels
+    /// below its zone.
+    pub(super) fn has(&self, state: &State, name: &Name, k: usize, qtype: u16) -> bool {
+        let request =
+            [&[0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0], name.wire(), &qtype.to_be_bytes(), &[0, 1]].concat();
+        let Request::Query(query) = Request::parse(&request) else { return false };
+        let (mut out, mut scratch) = (Vec::new(), Scratch::default());
+        let limits = Limits { udp: 512 };
+        let mut w = Writer::new(&mut out, &mut scratch, &request, &query, Transport::Tcp, limits);
+        let Some((zone, _)) = self.zone_of(name) else { return false };
+        let ask = Ask { state, name, zone, qtype, owner: Owner::Question };
+        matches!(self.in_zone(ask, k, &mut w), Match::Records | Match::Alias(_))
     }
 
     fn in_zone(&self, ask: Ask<'_>, k: usize, w: &mut Writer<'_>) -> Match {

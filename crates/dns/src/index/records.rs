@@ -53,6 +53,11 @@ impl Records {
         self.names.get(name)
     }
 
+    /// Each name, and what it has.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], &[RecordSet])> {
+        self.names.iter().map(|(name, sets)| (&**name, &**sets))
+    }
+
     pub(crate) fn is_interior(&self, name: &[u8]) -> bool {
         self.interior.contains(name)
     }

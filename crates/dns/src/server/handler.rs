@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use hickory_server::net::NetError;
 use hickory_server::net::runtime::Time;
-use hickory_server::net::{BufDnsStreamHandle, DnsStreamHandle, NetError};
 use hickory_server::proto::op::{Header, Message, Metadata, ResponseCode, SerialMessage};
 use hickory_server::proto::rr::Record;
 use hickory_server::proto::serialize::binary::BinEncoder;
@@ -92,7 +92,7 @@ fn nothing(request: &Request) -> ResponseInfo {
 /// Puts answers on a connection.
 #[derive(Clone)]
 pub(super) struct Reply {
-    pub(super) handle: BufDnsStreamHandle,
+    pub(super) handle: super::stream::Replies,
     pub(super) peer: SocketAddr,
     /// The block length to pad to (RFC 8467), when the query asked for it over TLS.
     pub(super) padded: Option<usize>,
@@ -116,7 +116,8 @@ impl ResponseHandler for Reply {
         if let Some(block) = self.padded {
             pad(&mut bytes, block);
         }
-        self.handle.send(SerialMessage::new(bytes, self.peer))?;
+        let queued = self.handle.try_send(SerialMessage::new(bytes, self.peer));
+        queued.map_err(|e| NetError::from(format!("the connection's queue: {e}")))?;
         Ok(info)
     }
 }

@@ -9,12 +9,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::channel::mpsc;
+use futures::{SinkExt, StreamExt};
 use hickory_server::net::runtime::TokioTime;
 use hickory_server::net::runtime::iocompat::AsyncIoTokioAsStd;
 use hickory_server::net::tcp::TcpStream as MessageStream;
 use hickory_server::net::xfer::Protocol;
-use hickory_server::net::{BufDnsStreamHandle, DnsStreamHandle};
 use hickory_server::proto::op::SerialMessage;
 use hickory_server::server::{Request, RequestHandler, TimeoutStream};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use super::handler::{Handler, Reply};
-use crate::engine::{Verdict, Worker};
+use crate::engine::{Verdict, Worker, is_asked};
 use crate::metrics::{Counters, Drop};
 use crate::wire;
 use crate::writer::Transport;
@@ -119,6 +119,9 @@ pub(super) async fn accept(
     }
 }
 
+/// Where the answers of a connection wait to be written.
+pub(super) type Replies = mpsc::Sender<SerialMessage>;
+
 struct Connection {
     shared: Arc<Shared>,
     counters: Arc<Counters>,
@@ -145,9 +148,12 @@ impl Connection {
     async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + Sync + 'static>(self, stream: S) {
         let Self { shared, counters, transport, peer, stop } = self;
         // Every answer that may be under way has a place to wait for the peer to read.
-        let room = 2 * PIPELINED as usize;
-        let (messages, mut replies) =
-            MessageStream::from_stream_with_buffer_size(AsyncIoTokioAsStd(stream), peer, room);
+        let (mut replies, queue) = mpsc::channel(2 * PIPELINED as usize);
+        let messages = MessageStream::from_stream_with_receiver(
+            AsyncIoTokioAsStd(stream),
+            peer,
+            queue.fuse().peekable(),
+        );
         let mut messages = TimeoutStream::new(messages, shared.options.idle);
         let waiting = Arc::new(Semaphore::new(PIPELINED as usize));
         let handler = Handler {
@@ -198,8 +204,13 @@ fn wants_padding(request: &[u8]) -> bool {
 }
 
 /// `false`: the message is no query.
-async fn answer(message: SerialMessage, handler: &Handler, replies: &mut BufDnsStreamHandle) -> bool {
+async fn answer(message: SerialMessage, handler: &Handler, replies: &mut Replies) -> bool {
     let (bytes, peer) = message.into_parts();
+    if is_asked(&bytes)
+        && let Some(sent) = transfer(&bytes, peer, handler, replies)
+    {
+        return sent;
+    }
     // To hickory a connection is one of TCP: what TLS changes is known to the handler.
     match Request::from_bytes(bytes.clone(), peer, Protocol::Tcp) {
         Ok(request) if bytes[2] & 0x80 == 0 => {
@@ -219,10 +230,38 @@ async fn answer(message: SerialMessage, handler: &Handler, replies: &mut BufDnsS
             let engine = handler.shared.engine.clone();
             let mut worker = Worker::new(engine, handler.transport, handler.counters.clone());
             match worker.handle(&bytes, peer, &mut out) {
-                Verdict::Reply => replies.send(SerialMessage::new(out, peer)).is_ok(),
-                Verdict::Pending(pending) => replies.send(SerialMessage::new(pending.refuse(), peer)).is_ok(),
+                Verdict::Reply => replies.try_send(SerialMessage::new(out, peer)).is_ok(),
+                Verdict::Pending(pending) => {
+                    replies.try_send(SerialMessage::new(pending.refuse(), peer)).is_ok()
+                }
                 Verdict::Silence => false,
             }
         }
     }
+}
+
+/// Begins to send a whole zone; `None`: there is none for this client. `false`: nothing can be sent any more.
+fn transfer(bytes: &[u8], peer: SocketAddr, handler: &Handler, replies: &mut Replies) -> Option<bool> {
+    let Handler { shared, counters, transport, waiting } = handler;
+    let mut worker = Worker::new(shared.engine.clone(), *transport, counters.clone());
+    let transfer = match worker.transfer(bytes, peer)? {
+        Ok(transfer) => transfer,
+        Err(answer) => return Some(replies.try_send(SerialMessage::new(answer, peer)).is_ok()),
+    };
+    let places = (shared.transfers.clone().try_acquire_owned(), waiting.clone().try_acquire_owned());
+    let (Ok(room), Ok(place)) = places else {
+        return Some(replies.try_send(SerialMessage::new(transfer.refuse(), peer)).is_ok());
+    };
+    let (mut replies, idle) = (replies.clone(), shared.options.idle);
+    shared.tasks.spawn(async move {
+        for part in transfer.parts() {
+            let sent = timeout(idle, replies.send(SerialMessage::new(part, peer))).await;
+            if !matches!(sent, Ok(Ok(()))) {
+                tracing::debug!(%peer, "a transfer was not taken to its end");
+                break;
+            }
+        }
+        drop((room, place));
+    });
+    Some(true)
 }

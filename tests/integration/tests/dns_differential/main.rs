@@ -6,6 +6,7 @@
 mod cluster;
 mod differences;
 mod questions;
+mod transfer;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -23,12 +24,16 @@ const THEIRS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5300
 
 /// Options of `kubernetes` and what stands beside it, a round of questions each.
 const VARIANTS: [(&str, &str, &str); 3] = [
-    ("kubeadm", "  pods insecure\n  fallthrough in-addr.arpa ip6.arpa\n  ttl 30\n", ""),
+    (
+        "kubeadm",
+        "  pods insecure\n  fallthrough in-addr.arpa ip6.arpa\n  ttl 30\n",
+        " transfer {\n  to *\n }\n",
+    ),
     ("strict", "  pods disabled\n  ttl 7\n  ignore empty_service\n  namespaces default shop\n", " minimal\n"),
     (
         "wide",
         "  pods insecure\n  fallthrough\n",
-        " any\n hosts {\n  192.0.2.99 host.example.test\n  fallthrough\n }\n",
+        " any\n transfer {\n  to *\n }\n hosts {\n  192.0.2.99 host.example.test\n  fallthrough\n }\n",
     ),
 ];
 
@@ -140,6 +145,10 @@ fn compare() -> Result<()> {
         })?;
         for ((request, ours), theirs) in requests.iter().zip(&ours).zip(&theirs) {
             differences.judge(variant.0, request, ours, theirs)?;
+        }
+        if variant.2.contains("transfer") {
+            let records = transfer::compare(&lab, NODE, OURS, THEIRS)?;
+            println!("{}: {records} records of the zone handed over alike", variant.0);
         }
         peer.check()?;
     }
