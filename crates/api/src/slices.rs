@@ -272,17 +272,43 @@ impl Editor {
         names.iter().for_each(|n| self.recount(n));
     }
 
-    /// Writes the slices that differ, and deletes those left empty.
+    /// Writes the slices that differ, and deletes those left empty. Whoever reads one after the other never misses an
+    /// endpoint that stays: a slice that is new takes the place of one that would go, as Kubernetes' own controller does it
+    /// (endpointslice/reconciler.go), slices that lose endpoints come after those that gain them, and deletions last.
     fn finish(self, tx: &mut Tx<'_, '_>) {
+        let mut emptied = Vec::new();
+        let mut made = Vec::new();
+        let mut changed = Vec::new();
         for (stored, slice) in self.open.into_values() {
             match stored {
-                Some(stored) if slice.endpoints.is_empty() => tx.remove_plain(&stored),
+                Some(stored) if slice.endpoints.is_empty() => emptied.push(stored),
                 Some(stored) if stored == slice => {}
-                stored if !slice.endpoints.is_empty() => {
-                    tx.put_plain(stored.as_ref(), slice);
-                }
-                _ => {}
+                Some(stored) => changed.push((stored, slice)),
+                None if !slice.endpoints.is_empty() => made.push(slice),
+                None => {}
             }
+        }
+        for mut slice in made {
+            match emptied.iter().position(|old| old.address_type == slice.address_type) {
+                Some(i) => {
+                    let old = emptied.swap_remove(i);
+                    let labels = std::mem::take(&mut slice.metadata.labels);
+                    let owner_references = std::mem::take(&mut slice.metadata.owner_references);
+                    slice.metadata = ObjectMeta { labels, owner_references, ..old.metadata.clone() };
+                    tx.put_plain(Some(&old), slice);
+                }
+                None => tx.put_plain(None, slice),
+            }
+        }
+        let loses = |(old, new): &(EndpointSlice, EndpointSlice)| {
+            old.endpoints.iter().any(|e| new.endpoints.iter().all(|kept| kept.addresses != e.addresses))
+        };
+        changed.sort_by_key(loses);
+        for (old, slice) in changed {
+            tx.put_plain(Some(&old), slice);
+        }
+        for old in emptied {
+            tx.remove_plain(&old);
         }
     }
 }

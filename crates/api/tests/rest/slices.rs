@@ -102,6 +102,17 @@ async fn only_slices_that_differ_are_written() {
     assert_eq!(api.app.revision().0 - head.0, 1);
     api.patch(&path, merge, json!({"metadata": {"labels": {"a": "b"}}})).await.ok(200);
     assert_eq!(api.app.revision().0 - head.0, 5);
+
+    // Other ports: the same slices. Whoever follows them must not see the Service without endpoints meanwhile.
+    let before: BTreeSet<_> = revisions(&api.items(SLICES).await).into_keys().collect();
+    let head = api.app.revision();
+    let ports = json!([{"name": "http", "port": 80, "targetPort": 8080}, {"name": "more", "port": 81}]);
+    api.patch(&path, merge, json!({"spec": {"ports": ports}})).await.ok(200);
+    let slices = api.items(SLICES).await;
+    assert_eq!(revisions(&slices).into_keys().collect::<BTreeSet<_>>(), before);
+    assert!(slices.iter().all(|s| s["ports"][1]["port"] == 81), "{:?}", slices[0]["ports"]);
+    assert_eq!(api.app.revision().0 - head.0, 4);
+
     api.delete(&path).await.ok(200);
     assert!(api.items(SLICES).await.is_empty());
 }
