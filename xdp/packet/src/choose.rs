@@ -14,6 +14,9 @@ use crate::work::Work;
 const ATTEMPTS: u32 = 8;
 /// Attempts of these that keep the client's source port, with other backends.
 const KEEPING_PORT: u32 = 2;
+/// Attempts to find a port for a masqueraded flow that leave alone the tuples of connections that were closed a moment
+/// ago. A client that uses its own port again knows what it does.
+const PATIENT: u32 = 4;
 
 /// What is to become of a packet without a flow. One word, as a function of the kernel's side returns one.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -116,6 +119,7 @@ pub fn frontend<A: Address, M: Maps<A>>(
         if !possible {
             continue;
         }
+        work.patient = attempt < PATIENT && work.value.flags & flags::MASQUERADE != 0;
         match track::open(maps, work, again) {
             Opened::Yes => {
                 count_new(maps, work);
@@ -228,6 +232,7 @@ pub fn direct<A: Address, M: Maps<A>>(maps: &mut M, work: &mut Work<A>, again: b
             work.value.sport = any_port(maps);
             work.value.flags = flags::DIRECT;
         }
+        work.patient = false;
         match track::open(maps, work, again) {
             Opened::Yes => {
                 if work.value.sport != work.flow.key.sport {

@@ -17,6 +17,10 @@ use crate::work::Work;
 /// keeps a UDP stream.
 const UDP_IDLE: u32 = 170;
 
+/// Units of `seen` for which the end that closed a TCP connection first remembers it (TIME_WAIT, 60 s with Linux): it may
+/// take a SYN with the same tuple for a late one and not open a connection for it (RFC 9293, 3.6.1).
+const TCP_REST: u32 = 60;
+
 /// The other half's key.
 #[inline(always)]
 pub fn other_key<A: Address>(key: &ConntrackKey<A>, value: &Conntrack<A>) -> ConntrackKey<A> {
@@ -174,7 +178,7 @@ fn take_over<A: Address, M: Maps<A>>(maps: &mut M, work: &mut Work<A>) -> Insert
         // Ours: what is left of a flow whose other half is gone, or the flow that is opened again.
         return maps.track_insert(&work.other, &work.back, false);
     }
-    if !over(maps, work.other.protocol, &work.holder, work.value.seen) {
+    if !over(maps, work.other.protocol, &work.holder, work.value.seen, work.patient) {
         return Insert::Exists;
     }
     // Its forward half must go too, or its late packets would draw answers to us.
@@ -187,11 +191,18 @@ fn take_over<A: Address, M: Maps<A>>(maps: &mut M, work: &mut Work<A>) -> Insert
     maps.track_insert(&work.other, &work.back, true)
 }
 
-/// Whether the flow that holds a reverse key is over.
+/// Whether the flow that holds a reverse key is over. `patient`: and its ends have forgotten it.
 #[inline(always)]
-fn over<A: Address, M: Maps<A>>(maps: &M, protocol: u8, holder: &Conntrack<A>, now: u32) -> bool {
+fn over<A: Address, M: Maps<A>>(
+    maps: &M,
+    protocol: u8,
+    holder: &Conntrack<A>,
+    now: u32,
+    patient: bool,
+) -> bool {
     if protocol == PROTOCOL_TCP {
-        return closed(holder.state);
+        let rests = patient && holder.state & state::RESET == 0 && now.wrapping_sub(holder.seen) <= TCP_REST;
+        return closed(holder.state) && !rests;
     }
     protocol == PROTOCOL_UDP
         && (now.wrapping_sub(holder.seen) > UDP_IDLE

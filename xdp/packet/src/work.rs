@@ -20,6 +20,8 @@ pub struct Work<A> {
     /// How it gets there. Here and not in a register: Linux 6.1's verifier forgets over a call that a constant decides a
     /// branch behind it, and takes the branch's other side out of the program.
     pub(crate) via: Via,
+    /// A tuple is left to a connection that was closed a moment ago, as there are others to be tried.
+    pub(crate) patient: bool,
     /// Key of the other half.
     pub(crate) other: ConntrackKey<A>,
     /// Value of the other half.
