@@ -3,6 +3,7 @@
 //! The tests need root and the binaries beside them (`make test` builds them); without, they fail and say so.
 
 pub mod dns;
+pub mod load;
 pub mod peers;
 
 use std::io::{ErrorKind, Read, Write};
