@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use moka::notification::RemovalCause;
 
 use crate::metrics::Metrics;
-use crate::wire::{HEADER, NAME_MAX, Query, Record, rcode, rtype, skip_name, u16_at, u32_at};
+use crate::wire::{
+    HEADER, NAME_MAX, Query, Record, has_sound_names, rcode, rtype, skip_name, u16_at, u32_at,
+};
 
 /// A question as the cache knows it: name in lower case, type, and the bits that change the answer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -215,7 +217,7 @@ impl Reply {
         let mut pos = question_end;
         'message: for (section, count) in counts.iter().enumerate() {
             for _ in 0..*count {
-                let record = Record::read(&bytes, pos)?;
+                let record = Record::read(&bytes, pos).filter(|r| has_sound_names(&bytes, r))?;
                 if record.rtype == rtype::OPT {
                     if section != 2 {
                         return None;

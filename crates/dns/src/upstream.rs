@@ -17,6 +17,8 @@ use crate::wire::{CLASS_IN, HEADER, rcode, rtype};
 
 /// What our OPT offers upstreams: no fragment on any usual path (DNS flag day 2020).
 const PAYLOAD: u16 = 1232;
+/// What is read of a datagram, bytes: of those that do not keep to it.
+const LONGEST: usize = 4096;
 /// Datagrams that answer something else before UDP is given up for TCP, which a blind forger cannot enter.
 const MISMATCHES_MAX: usize = 16;
 /// Connections to one upstream that wait for a next question.
@@ -111,8 +113,8 @@ enum Heard {
     /// An answer, were it not for the case of its letters: of an upstream that does not keep it, or forged. It is not
     /// taken, but asked for again.
     OtherCase,
-    /// Nothing but strangers' answers.
-    Strangers,
+    /// Nothing but strangers' answers, or one longer than was offered to take.
+    Nothing,
 }
 
 impl Upstream {
@@ -150,7 +152,7 @@ impl Upstream {
                     // A server from before EDNS says FORMERR to it (RFC 6891 §7).
                     Heard::Reply(reply) if reply.rcode == rcode::FORMERR && edns => edns = false,
                     Heard::Reply(reply) if !reply.truncated => return Ok(reply),
-                    Heard::Reply(_) | Heard::Strangers => break,
+                    Heard::Reply(_) | Heard::Nothing => break,
                 }
             }
             self.stream(question, manner, limits).await
@@ -175,7 +177,7 @@ impl Upstream {
         let mixes = manner.mixed_case && !self.plain.load(Relaxed);
         let name = if mixes { mixed(&question.name) } else { question.name.to_vec() };
         socket.send(&encode(question, &name, id, edns)).await?;
-        let mut buf = vec![0; 4096];
+        let mut buf = vec![0; LONGEST];
         for _ in 0..MISMATCHES_MAX {
             let n = socket.recv(&mut buf).await?;
             let buf = &buf[..n];
@@ -185,11 +187,15 @@ impl Upstream {
                 return Ok(Heard::Reply(reply));
             }
             metrics.mismatch(to);
+            // A part of an answer: the rest did not fit.
+            if same && buf.len() == LONGEST && buf.starts_with(&id.to_be_bytes()) {
+                return Ok(Heard::Nothing);
+            }
             if !same && buf.starts_with(&id.to_be_bytes()) && asked.eq_ignore_ascii_case(&name) {
                 return Ok(Heard::OtherCase);
             }
         }
-        Ok(Heard::Strangers)
+        Ok(Heard::Nothing)
     }
 
     /// Over a connection that is at hand, or a new one.

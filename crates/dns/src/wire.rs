@@ -11,6 +11,7 @@ pub(crate) mod rtype {
     pub(crate) const TXT: u16 = 16;
     pub(crate) const AAAA: u16 = 28;
     pub(crate) const SRV: u16 = 33;
+    pub(crate) const DNAME: u16 = 39;
     pub(crate) const OPT: u16 = 41;
     pub(crate) const HINFO: u16 = 13;
     pub(crate) const ANY: u16 = 255;
@@ -410,29 +411,92 @@ impl Record {
     }
 }
 
-/// The offset behind the name at `at`. A pointer must point backwards (RFC 1035 §4.1.4), so no loop is possible.
+/// Pointers of one name at most: more than it has labels lead nowhere that is meant well.
+const POINTERS_MAX: usize = 127;
+
+/// The offset behind the name at `at`, which is followed to its end. A pointer must point backwards (RFC 1035 §4.1.4), so
+/// no loop is possible, neither here nor with those that the message is handed on to.
 pub(crate) fn skip_name(bytes: &[u8], at: usize) -> Option<usize> {
     let mut pos = at;
+    let mut start = at;
+    let mut end = None;
+    let mut length = 1;
+    let mut pointers = 0;
     loop {
         let n = usize::from(*bytes.get(pos)?);
         match n {
-            0 => return Some(pos + 1),
-            1..=63 => pos += n + 1,
+            0 => return Some(end.unwrap_or(pos + 1)),
+            1..=63 => {
+                pos += n + 1;
+                length += n + 1;
+            }
             0xc0.. => {
                 let target = usize::from(u16_at(bytes, pos)? & 0x3fff);
-                return (HEADER..at).contains(&target).then_some(pos + 2);
+                (HEADER..start).contains(&target).then_some(())?;
+                end = end.or(Some(pos + 2));
+                (pos, start) = (target, target);
+                pointers += 1;
             }
             _ => return None,
         }
-        if pos - at > NAME_MAX {
+        if length > NAME_MAX || pointers > POINTERS_MAX {
             return None;
         }
     }
 }
 
+/// Whether the names in a record's data can be read, and end within it. Types whose names may be compressed are known
+/// (RFC 3597 §4).
+pub(crate) fn has_sound_names(bytes: &[u8], record: &Record) -> bool {
+    let (before, names, after) = match record.rtype {
+        rtype::NS | rtype::CNAME | rtype::PTR | rtype::DNAME => (0, 1, 0),
+        rtype::MX => (2, 1, 0),
+        rtype::SRV => (6, 1, 0),
+        rtype::SOA => (0, 2, 20),
+        _ => return true,
+    };
+    let end = (0..names).try_fold(record.data + before, |at, _| skip_name(bytes, at));
+    end.is_some_and(|end| end + after == record.end)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_are_followed_to_their_end() {
+        let message = |bytes: &[u8]| [&[0; HEADER], bytes].concat();
+        for (bytes, at, end) in [
+            (&b"\x01a\x00"[..], 0, Some(3)),
+            (b"\x01a\x00\x01b\xc0\x0c", 3, Some(7)),
+            (b"\x01a\x00\xc0\x0c\xc0\x0f", 5, Some(7)),
+            // At itself, ahead, into the header, round by another.
+            (b"\xc0\x0c", 0, None),
+            (b"\xc0\x0e\x00", 0, None),
+            (b"\xc0\x00", 0, None),
+            (b"\x01a\xc0\x0c", 0, None),
+            (b"\xc0\x0c\xc0\x0c", 2, None),
+            (b"\x40", 0, None),
+            (b"\x05ab", 0, None),
+        ] {
+            assert_eq!(skip_name(&message(bytes), HEADER + at), end.map(|e| HEADER + e), "{bytes:?}");
+        }
+        // 254 octets of labels by pointers.
+        let long = [&b"\x3f"[..], &[b'a'; 63]].concat();
+        let three = [&long[..], &long, &long, b"\x00"].concat();
+        let name = message(&[&three[..], b"\x3d", &[b'b'; 61], b"\xc0\x0c"].concat());
+        assert_eq!(skip_name(&name, HEADER + 193), Some(name.len()), "255 octets");
+        let name = message(&[&three[..], b"\x3e", &[b'b'; 62], b"\xc0\x0c"].concat());
+        assert_eq!(skip_name(&name, HEADER + 193), None, "256 octets");
+        // A chain of pointers, each good by itself.
+        let mut chain = message(b"\x00");
+        for i in 0..200u16 {
+            let to = if i == 0 { HEADER } else { chain.len() - 2 };
+            chain.extend((0xc000 | to as u16).to_be_bytes());
+        }
+        assert_eq!(skip_name(&chain, HEADER + 1 + 2 * 100), Some(HEADER + 3 + 2 * 100));
+        assert_eq!(skip_name(&chain, chain.len() - 2), None);
+    }
 
     #[test]
     fn names() {
