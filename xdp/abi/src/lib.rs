@@ -57,6 +57,10 @@ pub mod globals {
     /// `u32`: 1 where the kernel has `bpf_set_retval` for cgroup programs (5.18), else 0. Without it a refused connection
     /// of a host's process fails with EPERM instead of ECONNREFUSED.
     pub const SET_RETVAL: &str = "SET_RETVAL";
+    /// `[u32; 11]`: headers of the packets that `programs::SEND_XDP` makes, UDP over IPv4 with source port 0.
+    pub const SEND: &str = "SEND";
+    /// `u32`: how many source ports these have.
+    pub const SEND_FLOWS: &str = "SEND_FLOWS";
 }
 
 /// Names of the programs in the object file.
@@ -82,6 +86,22 @@ pub mod programs {
     pub const EMPTY_XDP: &str = "empty_xdp";
     /// tc that passes.
     pub const EMPTY_TC: &str = "empty_tc";
+    /// XDP that makes packets, for measurements (`globals::SEND`).
+    pub const SEND_XDP: &str = "send_xdp";
+    /// XDP that drops all.
+    pub const SINK_XDP: &str = "sink_xdp";
+    /// Parts of the work on a packet of an established flow, for measurements: XDP that reads the headers.
+    pub const FLOOR_PARSE_XDP: &str = "floor_parse_xdp";
+    /// That looks for the flow as well.
+    pub const FLOOR_LOOK_UP_XDP: &str = "floor_look_up_xdp";
+    /// That translates as well.
+    pub const FLOOR_TRANSLATE_XDP: &str = "floor_translate_xdp";
+    /// tc that reads the headers.
+    pub const FLOOR_PARSE_TC: &str = "floor_parse_tc";
+    /// That looks for the flow as well.
+    pub const FLOOR_LOOK_UP_TC: &str = "floor_look_up_tc";
+    /// That translates as well.
+    pub const FLOOR_TRANSLATE_TC: &str = "floor_translate_tc";
     /// cgroup/connect4 and its sisters, for processes on the host.
     pub const CONNECT4: &str = "connect4";
     /// cgroup/connect6.
@@ -407,6 +427,50 @@ pub type ConntrackKey6 = ConntrackKey<Addr6>;
 pub type Conntrack4 = Conntrack<Addr4>;
 /// Value of `CONNTRACK6`.
 pub type Conntrack6 = Conntrack<Addr6>;
+
+impl<A> ConntrackKey<A> {
+    /// Both ports in one word, as they lie in a packet.
+    #[inline(always)]
+    pub fn ports(&self) -> u32 {
+        // SAFETY: of two fields of 16 bits that lie side by side, the first at a multiple of 4 (asserted below).
+        unsafe { (&raw const self.sport).cast::<u32>().read() }
+    }
+
+    /// Sets the ports, and in one word each what is behind the addresses. Whoever hashes the key reads words, and one that
+    /// several stores have made is slow to read.
+    #[inline(always)]
+    pub fn set_rest(&mut self, ports: u32, protocol: u8, direction: u8) {
+        // SAFETY: as above, and the last 4 bytes are fields without invalid values.
+        unsafe { (&raw mut self.sport).cast::<u32>().write(ports) };
+        self.set_tag(protocol, direction);
+    }
+
+    /// Sets protocol and direction, in one word.
+    #[inline(always)]
+    pub fn set_tag(&mut self, protocol: u8, direction: u8) {
+        let tag = u32::from_ne_bytes([protocol, direction, 0, 0]);
+        // SAFETY: the last 4 bytes, at a multiple of 4, are fields without invalid values.
+        unsafe { (&raw mut self.protocol).cast::<u32>().write(tag) };
+    }
+}
+
+impl<A> Conntrack<A> {
+    /// Both ports in one word, as they lie in a packet.
+    #[inline(always)]
+    pub fn ports(&self) -> u32 {
+        // SAFETY: of two fields of 16 bits that lie side by side, the first at a multiple of 4 (asserted below).
+        unsafe { (&raw const self.sport).cast::<u32>().read() }
+    }
+}
+
+const _: () = assert!(core::mem::offset_of!(ConntrackKey4, sport) == 8);
+const _: () = assert!(core::mem::offset_of!(ConntrackKey6, sport) == 32);
+const _: () = assert!(core::mem::offset_of!(ConntrackKey4, protocol) == 12);
+const _: () = assert!(core::mem::offset_of!(ConntrackKey6, protocol) == 36);
+const _: () = assert!(core::mem::offset_of!(Conntrack4, sport) == 8);
+const _: () = assert!(core::mem::offset_of!(Conntrack6, sport) == 32);
+const _: () =
+    assert!(core::mem::align_of::<ConntrackKey4>() == 4 && core::mem::align_of::<ConntrackKey6>() == 4);
 
 // The sums of the fields' sizes: no implicit padding.
 const _: () = assert!(core::mem::size_of::<ConntrackKey4>() == 16);

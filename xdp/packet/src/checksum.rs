@@ -27,6 +27,14 @@ impl Sum {
         Self(self.0 + other.0)
     }
 
+    /// Takes another sum away, of at most 65,535 words. A multiple of 0xffff, which is 0 here, keeps it positive: cheaper
+    /// than to add the complement of the other, which would have to be folded.
+    #[inline(always)]
+    #[must_use]
+    pub const fn minus(self, other: Self) -> Self {
+        Self(self.0 + (0xffff << 32) - other.0)
+    }
+
     /// Down to 16 bits. 0 only when all that was added is 0.
     #[inline(always)]
     pub const fn fold(self) -> u16 {

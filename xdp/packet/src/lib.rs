@@ -12,6 +12,7 @@
 mod address;
 pub mod checksum;
 mod choose;
+pub mod floor;
 mod hard;
 mod headers;
 #[cfg(any(test, feature = "host"))]

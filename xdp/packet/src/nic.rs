@@ -103,7 +103,7 @@ fn standing<A: Address, M: Maps<A>>(maps: &M, flow: &Flow<A>) -> Standing {
 /// Whether the packet is a remote backend's answer in a flow we know.
 #[inline(always)]
 fn answer<A: Address, M: Maps<A>>(maps: &mut M, work: &mut Work<A>) -> bool {
-    work.flow.key.direction = direction::REVERSE;
+    work.flow.key.set_tag(work.flow.key.protocol, direction::REVERSE);
     let Some(value) = maps.track(&work.flow.key) else { return false };
     work.value = *value;
     if work.value.flags & flags::MASQUERADE == 0 {

@@ -85,11 +85,10 @@ impl Layout for Addr4 {
         if !packet.ensure((ETHERNET + IPV4) as u32) {
             return Parsed::Other;
         }
-        let Some([first, second, third, saddr, daddr]) = packet.load::<u32, 5>(ETHERNET) else {
-            return Parsed::Other;
-        };
+        let Some([first, second]) = packet.load::<u32, 2>(ETHERNET) else { return Parsed::Other };
+        let Some([ttl, protocol]) = packet.load::<u8, 2>(ETHERNET + 8) else { return Parsed::Other };
+        let Some([saddr, daddr]) = packet.load::<u32, 2>(ETHERNET + 12) else { return Parsed::Other };
         let [version, _, total_high, total_low] = first.to_ne_bytes();
-        let [ttl, protocol, _, _] = third.to_ne_bytes();
         if version >> 4 != 4 {
             return Parsed::Other;
         }
@@ -200,7 +199,7 @@ pub(crate) fn transport<A: Copy, P: Packet>(
     if length < least as u32 || !packet.ensure((l4 + least) as u32) {
         return Parsed::Malformed;
     }
-    let Some([sport, dport, length_field, _]) = packet.load::<u16, 4>(l4) else { return Parsed::Malformed };
+    let Some([ports]) = packet.load::<u32, 1>(l4) else { return Parsed::Malformed };
     flow.tcp_flags = 0;
     flow.l4_length = length;
     if flow.key.protocol == PROTOCOL_TCP {
@@ -211,6 +210,7 @@ pub(crate) fn transport<A: Copy, P: Packet>(
         }
         flow.tcp_flags = flags;
     } else {
+        let Some([length_field]) = packet.load::<u16, 1>(l4 + 4) else { return Parsed::Malformed };
         // The pseudo header counts what UDP says, not what IP says. A super-packet says 0.
         let field = u32::from(u16::from_be(length_field));
         if field != 0 || length <= 0xffff {
@@ -220,10 +220,7 @@ pub(crate) fn transport<A: Copy, P: Packet>(
             flow.l4_length = field;
         }
     }
-    flow.key.sport = sport;
-    flow.key.dport = dport;
-    flow.key.direction = direction::FORWARD;
-    flow.key.pad = 0;
+    flow.key.set_rest(ports, flow.key.protocol, direction::FORWARD);
     flow.l4 = l4 as u32;
     Parsed::Flow
 }

@@ -107,7 +107,7 @@ pub(crate) fn back<A: Address, M: Maps<A>, P: Packet>(
 ) -> Verdict {
     match hard::parse(maps, packet, work) {
         Parsed::Flow => {
-            work.flow.key.direction = direction::REVERSE;
+            work.flow.key.set_tag(work.flow.key.protocol, direction::REVERSE);
             let Some(value) = maps.track(&work.flow.key) else { return Verdict::Pass };
             work.value = *value;
             if work.value.flags & (wanted | unwanted) != wanted {
@@ -150,7 +150,7 @@ fn asked<A: Address, M: Maps<A>>(maps: &mut M, work: &mut Work<A>, again: bool) 
 /// The answer of a pod to itself, which comes by the way it sends.
 #[inline(always)]
 fn answer_to_itself<A: Address, M: Maps<A>>(maps: &mut M, work: &mut Work<A>) -> Opening {
-    work.flow.key.direction = direction::REVERSE;
+    work.flow.key.set_tag(work.flow.key.protocol, direction::REVERSE);
     let Some(value) = maps.track(&work.flow.key) else { return Opening::NONE };
     work.value = *value;
     if work.value.flags & flags::HAIRPIN == 0 {

@@ -23,94 +23,132 @@ pub fn rewrite<A: Address, M: Maps<A>, P: Packet>(
         if work.flow.kind == kind::ERROR {
             return icmp::rewrite(packet, work);
         }
-        if work.flow.kind == kind::FIRST {
-            note_fragment(maps, work);
+        return fragment(maps, packet, work);
+    }
+    let change = change(maps, work);
+    // The ambiguous case must be met before anything is written.
+    if packet.checksums() == Checksums::Look {
+        let at = change.l4 + checksum_offset(change.protocol);
+        let Some([field]) = packet.load::<u16, 1>(at) else { return Err(NotWritten::Failed) };
+        if field == change.pseudo.fold() {
+            look(maps, packet, work, leaves)?;
+        } else {
+            full(packet, &change, field)?;
         }
     }
-    segment(maps, packet, work, leaves)
+    network(packet, work, &change)?;
+    transport(packet, work, &change)
 }
 
-/// All but errors.
+/// A fragment. Of a fragmented packet the checksum is always full, and in its first one.
 #[inline(never)]
-fn segment<A: Address, M: Maps<A>, P: Packet>(
+fn fragment<A: Address, M: Maps<A>, P: Packet>(
+    maps: &mut M,
+    packet: &mut P,
+    work: &mut Work<A>,
+) -> Result<(), NotWritten> {
+    let change = change(maps, work);
+    if work.flow.kind != kind::FIRST {
+        return network(packet, work, &change);
+    }
+    note_fragment(maps, work);
+    if packet.checksums() == Checksums::Look {
+        let at = change.l4 + checksum_offset(change.protocol);
+        let Some([field]) = packet.load::<u16, 1>(at) else { return Err(NotWritten::Failed) };
+        full(packet, &change, field)?;
+    }
+    network(packet, work, &change)?;
+    transport(packet, work, &change)
+}
+
+/// How the sums change.
+#[inline(always)]
+fn change<A: Address, M: Maps<A>>(maps: &M, work: &Work<A>) -> ChecksumChange {
+    let (flow, value) = (&work.flow, &work.value);
+    let key = &flow.key;
+    let old = key.daddr.sum(key.saddr.sum(Sum::ZERO));
+    let new = value.daddr.sum(value.saddr.sum(Sum::ZERO));
+    ChecksumChange {
+        l4: flow.l4 as usize,
+        length: flow.l4_length,
+        protocol: key.protocol,
+        pseudo: old.join(checksum::pseudo(key.protocol, flow.l4_length)),
+        addresses: new.minus(old),
+        ports: Sum::ZERO.add(value.ports()).minus(Sum::ZERO.add(key.ports())),
+        ipv6: A::IPV6,
+        tell_ipv6: A::IPV6 && maps.config().is_some_and(tells_ipv6),
+    }
+}
+
+/// Writes the network header.
+#[inline(always)]
+fn network<A: Address, P: Packet>(
+    packet: &mut P,
+    work: &Work<A>,
+    change: &ChecksumChange,
+) -> Result<(), NotWritten> {
+    if !A::IPV6 {
+        let Some([field]) = packet.load::<u16, 1>(ETHERNET + 10) else { return Err(NotWritten::Failed) };
+        if !packet.store(ETHERNET + 10, &[checksum::updated(field, change.addresses)]) {
+            return Err(NotWritten::Failed);
+        }
+    }
+    let written = A::store_addresses(packet, ETHERNET, work.value.saddr, work.value.daddr);
+    if written { Ok(()) } else { Err(NotWritten::Failed) }
+}
+
+/// Writes the transport header, all but a checksum that was written by now.
+#[inline(always)]
+fn transport<A: Address, P: Packet>(
+    packet: &mut P,
+    work: &Work<A>,
+    change: &ChecksumChange,
+) -> Result<(), NotWritten> {
+    let written = packet.store(change.l4, &[work.value.ports()])
+        && (packet.checksums() == Checksums::Look || packet.update_checksum(change));
+    if written { Ok(()) } else { Err(NotWritten::Failed) }
+}
+
+/// Updates a full checksum.
+#[inline(always)]
+fn full<P: Packet>(packet: &mut P, change: &ChecksumChange, field: u16) -> Result<(), NotWritten> {
+    if change.protocol == PROTOCOL_UDP && field == 0 {
+        // The sender computed none.
+        return Ok(());
+    }
+    let fresh = checksum::updated(field, change.addresses.join(change.ports));
+    // In UDP a computed 0 is written as its other form, as 0 means none.
+    let fresh = if change.protocol == PROTOCOL_UDP && fresh == 0 { 0xffff } else { fresh };
+    let at = change.l4 + checksum_offset(change.protocol);
+    if packet.store(at, &[fresh]) { Ok(()) } else { Err(NotWritten::Failed) }
+}
+
+/// Updates a checksum that may be partial, of which only the packet itself says what it is.
+#[inline(never)]
+fn look<A: Address, M: Maps<A>, P: Packet>(
     maps: &M,
     packet: &mut P,
     work: &Work<A>,
     leaves: bool,
 ) -> Result<(), NotWritten> {
-    let (flow, value) = (&work.flow, &work.value);
-    let key = &flow.key;
-    let old = key.daddr.sum(key.saddr.sum(Sum::ZERO));
-    let new = value.daddr.sum(value.saddr.sum(Sum::ZERO));
-    let addresses = new.add(u32::from(!old.fold()));
-    let change = ChecksumChange {
-        l4: flow.l4 as usize,
-        length: flow.l4_length,
-        protocol: key.protocol,
-        pseudo: old.join(checksum::pseudo(key.protocol, flow.l4_length)),
-        addresses,
-        ports: Sum::ZERO
-            .add(value.sport.into())
-            .add(u32::from(!key.sport))
-            .add(value.dport.into())
-            .add(u32::from(!key.dport)),
-        tell_ipv6: A::IPV6 && maps.config().is_some_and(tells_ipv6),
-    };
-
-    // The ambiguous case must be met before anything is written.
-    let has_l4 = flow.kind != kind::LATER;
-    if packet.checksums() == Checksums::Look && has_l4 {
-        look(packet, &change, leaves, flow.kind == kind::FIRST)?;
-    }
-    if !A::IPV6 {
-        let Some([field]) = packet.load::<u16, 1>(ETHERNET + 10) else { return Err(NotWritten::Failed) };
-        if !packet.store(ETHERNET + 10, &[checksum::updated(field, addresses)]) {
-            return Err(NotWritten::Failed);
-        }
-    }
-    if !A::store_addresses(packet, ETHERNET, value.saddr, value.daddr) {
-        return Err(NotWritten::Failed);
-    }
-    if !has_l4 {
-        return Ok(());
-    }
-    if !packet.store(flow.l4 as usize, &[value.sport, value.dport])
-        || packet.checksums() == Checksums::Kernel && !packet.update_checksum(&change)
-    {
-        return Err(NotWritten::Failed);
-    }
-    Ok(())
-}
-
-/// Updates a checksum of which only the packet itself says what it is. Of a fragmented packet it is always full.
-#[inline(never)]
-fn look<P: Packet>(
-    packet: &mut P,
-    change: &ChecksumChange,
-    leaves: bool,
-    fragmented: bool,
-) -> Result<(), NotWritten> {
+    let change = change(maps, work);
     let at = change.l4 + checksum_offset(change.protocol);
     let Some([field]) = packet.load::<u16, 1>(at) else { return Err(NotWritten::Failed) };
     if change.protocol == PROTOCOL_UDP && field == 0 {
-        // The sender computed none.
         return Ok(());
     }
-    if leaves && !fragmented && field == change.pseudo.fold() {
+    if leaves {
         return Err(NotWritten::Ambiguous);
     }
-    let kind = if fragmented { Some(Kind::Full) } else { checksum::inspect(packet, change, field) };
-    let fresh = match kind {
-        None => return Err(NotWritten::Failed),
-        Some(Kind::Either) => return Err(NotWritten::Ambiguous),
-        Some(Kind::Partial) => checksum::updated_partial(field, change.addresses),
-        Some(Kind::Full) => {
-            let fresh = checksum::updated(field, change.addresses.join(change.ports));
-            // In UDP a computed 0 is written as its other form, as 0 means none.
-            if change.protocol == PROTOCOL_UDP && fresh == 0 { 0xffff } else { fresh }
+    match checksum::inspect(packet, &change, field) {
+        None => Err(NotWritten::Failed),
+        Some(Kind::Either) => Err(NotWritten::Ambiguous),
+        Some(Kind::Full) => full(packet, &change, field),
+        Some(Kind::Partial) => {
+            let fresh = checksum::updated_partial(field, change.addresses);
+            if packet.store(at, &[fresh]) { Ok(()) } else { Err(NotWritten::Failed) }
         }
-    };
-    if packet.store(at, &[fresh]) { Ok(()) } else { Err(NotWritten::Failed) }
+    }
 }
 
 /// Exchanges the link addresses.

@@ -86,12 +86,16 @@ pub fn backend_holds<A: Address, M: Maps<A>>(maps: &M, value: &Conntrack<A>, wan
 /// TCP's state changes. False when the other half turns out to be another flow's.
 #[inline(always)]
 pub fn note<A: Address, M: Maps<A>>(maps: &mut M, work: &mut Work<A>) -> bool {
-    let now = maps.now();
+    let tick = maps.tick();
+    if work.tick != tick {
+        work.tick = tick;
+        work.now = maps.now();
+    }
     let state = work.value.state | added_state(work.flow.tcp_flags, work.flow.key.direction);
-    if work.value.seen == now && work.value.state == state {
+    if work.value.seen == work.now && work.value.state == state {
         return true;
     }
-    work.value.seen = now;
+    work.value.seen = work.now;
     work.value.state = state;
     refresh(maps, work)
 }

@@ -56,6 +56,8 @@ pub trait Maps<A: Address> {
     fn random(&mut self) -> u32;
     /// The time in units of `Conntrack::seen`.
     fn now(&self) -> u32;
+    /// Changes whenever [`now`](Self::now) may, and costs less.
+    fn tick(&self) -> u64;
     /// The time in units of `Affinity::seen`.
     fn clock(&self) -> u32;
     /// Counts one of `eastwest_abi::counter`.
@@ -160,6 +162,7 @@ pub struct ChecksumChange {
     pub addresses: Sum,
     /// Change of the ports, which are in the segment.
     pub ports: Sum,
+    pub ipv6: bool,
     /// The kernel must be told that it is IPv6.
     pub tell_ipv6: bool,
 }

@@ -11,6 +11,10 @@ use crate::traits::{Hop, Via};
 /// What the slow paths work on.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Work<A> {
+    /// [`Maps::tick`](crate::Maps::tick) when `now` was asked.
+    pub(crate) tick: u64,
+    /// [`Maps::now`](crate::Maps::now) at that tick.
+    pub(crate) now: u32,
     /// The packet.
     pub flow: Flow<A>,
     /// What is to become of it: the forward half's value.

@@ -6,7 +6,7 @@
 #![allow(internal_features, reason = "llvm.is.constant has no other name")]
 
 mod access;
-mod empty;
+mod floor;
 mod kernel;
 mod link;
 mod maps;

@@ -20,8 +20,7 @@ fn ingress<P: Packet + Router<Addr4> + Router<Addr6>>(packet: &mut P) -> Verdict
     }
 }
 
-// A function of its own on the kernel's side too: the stack is for one family.
-#[inline(never)]
+#[inline(always)]
 fn ingress_of<A: Memory + Address, P: Packet + Router<A>>(packet: &mut P) -> Verdict
 where
     Kernel: Maps<A>,

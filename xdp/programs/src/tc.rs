@@ -2,11 +2,12 @@
 
 use aya_ebpf::bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, TC_ACT_SHOT};
 use aya_ebpf::helpers::{
-    bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_skb_change_head, bpf_skb_change_tail,
-    bpf_skb_pull_data,
+    bpf_csum_update, bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_skb_change_head,
+    bpf_skb_change_tail, bpf_skb_pull_data,
 };
 use aya_ebpf::programs::TcContext;
 use eastwest_abi::Config;
+use eastwest_packet::checksum::{Sum, updated, updated_partial};
 use eastwest_packet::wire::{PROTOCOL_UDP, checksum_offset};
 use eastwest_packet::{ChecksumChange, Checksums, Hop, Packet, RouteQuery, Router, Unit, Verdict, Via};
 
@@ -60,6 +61,40 @@ impl TcPacket {
         unsafe { *(meta as *const u32) == HANDOVER_MARK }
     }
 
+    /// Updates a checksum that may be partial: the kernel knows.
+    #[inline(always)]
+    fn replace_checksum(&mut self, change: &ChecksumChange, before: u16) -> bool {
+        let at = change.l4 + checksum_offset(change.protocol);
+        let mut flags = 0;
+        if change.protocol == PROTOCOL_UDP {
+            flags |= u64::from(BPF_F_MARK_MANGLED_0);
+        }
+        let mut address_flags = flags | u64::from(BPF_F_PSEUDO_HDR);
+        if change.tell_ipv6 {
+            address_flags |= BPF_F_IPV6;
+        }
+        let addresses = change.addresses.fold();
+        let ports = change.ports.fold();
+        // SAFETY: the program's context.
+        if unsafe { bpf_l4_csum_replace(self.skb, at as u32, 0, addresses.into(), address_flags) } != 0 {
+            return false;
+        }
+        if addresses == 0 || addresses == 0xffff {
+            // SAFETY: the program's context.
+            return unsafe { bpf_l4_csum_replace(self.skb, at as u32, 0, ports.into(), flags) == 0 };
+        }
+        // The helper has added to a partial checksum and subtracted from a full one; only the latter covers the ports. A
+        // second call would cost more than to look which.
+        let Some([after]) = self.load::<u16, 1>(at) else { return false };
+        if before == 0 && change.protocol == PROTOCOL_UDP
+            || same(after, updated_partial(before, Sum::ZERO.add(addresses.into())))
+        {
+            return true;
+        }
+        let fresh = updated(after, Sum::ZERO.add(ports.into()));
+        self.store(at, &[unless_zero(change.protocol, fresh)])
+    }
+
     /// Ends the program.
     #[inline(always)]
     pub fn end(&self, verdict: Verdict) -> i32 {
@@ -76,6 +111,18 @@ impl TcPacket {
             },
         }
     }
+}
+
+/// Whether two ones' complement numbers are the same: 0 has two forms.
+#[inline(always)]
+fn same(a: u16, b: u16) -> bool {
+    a == b || a.wrapping_add(b) == u16::MAX && (a == 0 || b == 0)
+}
+
+/// A checksum as it is written: in UDP a computed 0 in its other form, as 0 means none.
+#[inline(always)]
+fn unless_zero(protocol: u8, checksum: u16) -> u16 {
+    if protocol == PROTOCOL_UDP && checksum == 0 { 0xffff } else { checksum }
 }
 
 impl Packet for TcPacket {
@@ -124,22 +171,25 @@ impl Packet for TcPacket {
 
     #[inline(always)]
     fn update_checksum(&mut self, change: &ChecksumChange) -> bool {
-        let at = (change.l4 + checksum_offset(change.protocol)) as u32;
-        let mut flags = 0;
-        if change.protocol == PROTOCOL_UDP {
-            flags |= u64::from(BPF_F_MARK_MANGLED_0);
-        }
-        let mut address_flags = flags | u64::from(BPF_F_PSEUDO_HDR);
-        if change.tell_ipv6 {
-            address_flags |= BPF_F_IPV6;
-        }
-        let addresses = u64::from(change.addresses.fold());
-        let ports = u64::from(change.ports.fold());
+        let at = change.l4 + checksum_offset(change.protocol);
+        let Some([field]) = self.load::<u16, 1>(at) else { return false };
         // SAFETY: the program's context.
-        unsafe {
-            bpf_l4_csum_replace(self.skb, at, 0, addresses, address_flags) == 0
-                && bpf_l4_csum_replace(self.skb, at, 0, ports, flags) == 0
+        if field == change.pseudo.fold() || unsafe { (*self.skb).gso_size } != 0 {
+            return self.replace_checksum(change, field);
         }
+        if change.protocol == PROTOCOL_UDP && field == 0 {
+            // The sender computed none.
+            return true;
+        }
+        if !change.ipv6 {
+            // What a card has summed up, if it has. Over IPv6 the checksum makes up for all that changes; here the network
+            // header's makes up for the addresses too.
+            let less = !change.addresses.fold();
+            // SAFETY: the program's context. It fails where there is no such sum.
+            unsafe { bpf_csum_update(self.skb, less.into()) };
+        }
+        let fresh = updated(field, change.addresses.join(change.ports));
+        self.store(at, &[unless_zero(change.protocol, fresh)])
     }
 
     #[inline(always)]

@@ -36,6 +36,11 @@ pub struct Kernel {
 impl Kernel {
     /// Loads the programs that packets meet.
     pub fn load() -> Self {
+        Self::load_with(&[])
+    }
+
+    /// Loads others as well.
+    pub fn load_with(others: &[&str]) -> Self {
         assert_eq!(nix::unistd::geteuid().as_raw(), 0, "needs root: it loads programs into the kernel");
         let mut loader = EbpfLoader::new();
         for (name, size) in [
@@ -56,7 +61,10 @@ impl Kernel {
             loader.map_max_entries(name, size);
         }
         let mut ebpf = loader.load(OBJECT).expect("the object");
-        for name in [programs::POD_INGRESS_XDP, programs::NIC_INGRESS_XDP, programs::EMPTY_XDP] {
+        let (xdp, tc): (Vec<&str>, Vec<&str>) = others.iter().partition(|name| name.ends_with("_xdp"));
+        for name in
+            [programs::POD_INGRESS_XDP, programs::NIC_INGRESS_XDP, programs::EMPTY_XDP].into_iter().chain(xdp)
+        {
             let program: &mut Xdp = ebpf.program_mut(name).expect(name).try_into().expect(name);
             program.load().unwrap_or_else(|error| panic!("{name}: {error:?}"));
         }
@@ -68,7 +76,10 @@ impl Kernel {
             programs::NIC_EGRESS_TC,
             programs::NIC_HANDOVER_TC,
             programs::EMPTY_TC,
-        ] {
+        ]
+        .into_iter()
+        .chain(tc)
+        {
             let program: &mut SchedClassifier = ebpf.program_mut(name).expect(name).try_into().expect(name);
             program.load().unwrap_or_else(|error| panic!("{name}: {error:?}"));
         }

@@ -292,6 +292,10 @@ macro_rules! family {
                 self.now
             }
 
+            fn tick(&self) -> u64 {
+                self.now.into()
+            }
+
             fn clock(&self) -> u32 {
                 self.clock
             }
