@@ -13,7 +13,7 @@ use arc_swap::{ArcSwap, Guard};
 use eastwest_compile::{CompiledService, ServiceKey};
 use eastwest_model::DnsRecord;
 
-use crate::map::Map;
+use crate::map::{ByAddress, Map};
 use crate::wire::{Name, encode_name, presentation};
 
 mod entry;
@@ -142,11 +142,11 @@ pub(crate) struct State {
     /// By `SERVICE.NAMESPACE` in wire form without the root: a slice of the question is the key.
     pub(crate) services: Map<Arc<[u8]>, Arc<Entry>>,
     /// Which Services an address belongs to.
-    reverse: Map<IpAddr, Owners>,
+    reverse: ByAddress<Owners>,
     /// By label in wire form.
     namespaces: Map<Box<[u8]>, Namespace>,
     /// Which pod has an address.
-    pods: Map<IpAddr, Arc<Pod>>,
+    pods: ByAddress<Arc<Pod>>,
     pod_addresses: Map<Arc<Pod>, Arc<[IpAddr]>>,
     pub(crate) zones: Arc<Zones>,
     pub(crate) records: Records,
@@ -182,29 +182,9 @@ impl State {
     }
 }
 
-/// Keys in [`State::services`]; nearly always one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Owners {
-    One(Arc<[u8]>),
-    Many(Arc<[Arc<[u8]>]>),
-}
-
-impl Owners {
-    fn as_slice(&self) -> &[Arc<[u8]>] {
-        match self {
-            Self::One(key) => std::slice::from_ref(key),
-            Self::Many(keys) => keys,
-        }
-    }
-
-    fn from_keys(mut keys: Vec<Arc<[u8]>>) -> Option<Self> {
-        match keys.len() {
-            0 => None,
-            1 => keys.pop().map(Self::One),
-            _ => Some(Self::Many(keys.into())),
-        }
-    }
-}
+/// Keys in [`State::services`]; nearly always one, which the addresses of a Service share. As thin as can be: there is one
+/// for each address.
+type Owners = Arc<Box<[Arc<[u8]>]>>;
 
 /// How much an index holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -396,7 +376,7 @@ impl Update {
 
     /// Forgets all pods.
     pub fn clear_pods(&mut self) {
-        self.state.pods = Map::default();
+        self.state.pods = ByAddress::default();
         self.state.pod_addresses = Map::default();
     }
 
@@ -451,20 +431,27 @@ impl Update {
         let old = old.map_or_else(Vec::new, Entry::addresses);
         let new = new.map_or_else(Vec::new, Entry::addresses);
         for ip in old.iter().filter(|ip| new.binary_search(ip).is_err()) {
-            let owners = self.state.reverse.get(ip).map_or(&[][..], Owners::as_slice);
-            match Owners::from_keys(owners.iter().filter(|o| *o != id).cloned().collect()) {
-                Some(rest) => drop(self.state.reverse.insert(*ip, rest)),
-                None => drop(self.state.reverse.remove(ip)),
+            let owners = self.state.reverse.get(ip).map_or(&[][..], |o| o);
+            let rest: Box<[_]> = owners.iter().filter(|o| *o != id).cloned().collect();
+            if rest.is_empty() {
+                self.state.reverse.remove(ip);
+            } else {
+                self.state.reverse.insert(*ip, Arc::new(rest));
             }
         }
+        let alone: Owners = Arc::new([id.clone()].into());
         for ip in new.iter().filter(|ip| old.binary_search(ip).is_err()) {
-            let mut owners = self.state.reverse.get(ip).map_or_else(Vec::new, |o| o.as_slice().to_vec());
-            if let Err(at) = owners.binary_search(id) {
-                owners.insert(at, id.clone());
-            }
-            if let Some(owners) = Owners::from_keys(owners) {
-                self.state.reverse.insert(*ip, owners);
-            }
+            let owners = match self.state.reverse.get(ip) {
+                None => alone.clone(),
+                Some(others) => {
+                    let mut owners = others.to_vec();
+                    if let Err(at) = owners.binary_search(id) {
+                        owners.insert(at, id.clone());
+                    }
+                    Arc::new(owners.into())
+                }
+            };
+            self.state.reverse.insert(*ip, owners);
         }
     }
 }

@@ -6,9 +6,12 @@
 
 use std::borrow::Borrow;
 use std::hash::{BuildHasher, Hash, RandomState};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 const FAN: usize = 64;
+/// By how many entries a leaf grows.
+const ROOM: usize = 4;
 
 #[derive(Clone, Debug)]
 struct Leaf<K, V> {
@@ -79,6 +82,11 @@ impl<K: Clone + Eq + Hash, V: Clone> Map<K, V> {
         if let Some(at) = at {
             return Some(std::mem::replace(&mut leaf.entries[at].1, value));
         }
+        // A leaf that has been copied is exactly full, and a vector would double.
+        if leaf.entries.len() == leaf.entries.capacity() {
+            leaf.tags.reserve_exact(ROOM);
+            leaf.entries.reserve_exact(ROOM);
+        }
         leaf.tags.push(tag);
         leaf.entries.push((key, value));
         self.len += 1;
@@ -98,6 +106,46 @@ impl<K: Clone + Eq + Hash, V: Clone> Map<K, V> {
         leaf.tags.swap_remove(at);
         self.len -= 1;
         Some(leaf.entries.swap_remove(at).1)
+    }
+}
+
+/// A map whose keys are addresses: those of IPv4 take the room of IPv4.
+#[derive(Clone, Debug)]
+pub(crate) struct ByAddress<V> {
+    v4: Map<Ipv4Addr, V>,
+    v6: Map<Ipv6Addr, V>,
+}
+
+impl<V> Default for ByAddress<V> {
+    fn default() -> Self {
+        Self { v4: Map::default(), v6: Map::default() }
+    }
+}
+
+impl<V: Clone> ByAddress<V> {
+    pub(crate) fn len(&self) -> usize {
+        self.v4.len() + self.v6.len()
+    }
+
+    pub(crate) fn get(&self, ip: &IpAddr) -> Option<&V> {
+        match ip {
+            IpAddr::V4(ip) => self.v4.get(ip),
+            IpAddr::V6(ip) => self.v6.get(ip),
+        }
+    }
+
+    pub(crate) fn insert(&mut self, ip: IpAddr, value: V) -> Option<V> {
+        match ip {
+            IpAddr::V4(ip) => self.v4.insert(ip, value),
+            IpAddr::V6(ip) => self.v6.insert(ip, value),
+        }
+    }
+
+    pub(crate) fn remove(&mut self, ip: &IpAddr) -> Option<V> {
+        match ip {
+            IpAddr::V4(ip) => self.v4.remove(ip),
+            IpAddr::V6(ip) => self.v6.remove(ip),
+        }
     }
 }
 

@@ -461,7 +461,7 @@ impl Zones {
             let recorded = self.recorded(ask, None, w);
             return recorded.filter(|m| matches!(m, Match::Records)).unwrap_or(missing);
         };
-        let owners = state.reverse.get(&ip).map_or(&[][..], |o| o.as_slice());
+        let owners = state.reverse.get(&ip).map_or(&[][..], |o| o);
         let exposed = |e: &&std::sync::Arc<Entry>| {
             self.exposes(e.key.get(usize::from(e.key[0]) + 1..).unwrap_or_default())
         };
