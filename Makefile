@@ -62,7 +62,7 @@ demo: setup-build setup-lab binaries ## a cluster in network namespaces, step by
 	$(AS_ROOT) env EASTWEST_BIN_DIR=$(BIN_DIR) demo/run $(ARGS)
 
 .PHONY: test
-test: setup test-rust test-web test-browser ## all tests: Rust (with privileged ones), dashboard, browser
+test: setup test-rust test-web test-browser test-conformance ## all tests: Rust (with privileged ones), dashboard, browser, conformance on a real Kubernetes
 
 .PHONY: test-rust
 test-rust: setup-build setup-lab setup-peers binaries ## unit, property and lab tests of all crates
@@ -142,6 +142,14 @@ bench: setup-lab build ## measures, on release binaries: target/bench/*.json and
 	$(CARGO) build --release --locked -p eastwest-bench
 	$(CARGO) build --release --locked -p eastwest-dataplane --example bench_programs
 	$(AS_ROOT) env EASTWEST_BIN_DIR=$(TARGET_DIR)/release $(TARGET_DIR)/release/eastwest-bench --out $(TARGET_DIR)/bench $(ARGS)
+
+.PHONY: bench-size
+bench-size: setup-lab build ## 10,000 and 44,000 Services in a real Kubernetes, beside kube-proxy and CoreDNS (ARGS=--quick to try it)
+	@scripts/setup k8s
+	scripts/image $(TARGET_DIR)/release localhost/eastwest:test
+	$(CARGO) build --release --locked -p eastwest-bench
+	$(call say,a Kubernetes in network namespaces; eastwest on one node$(,) kube-proxy and CoreDNS on the other)
+	$(AS_ROOT) $(TARGET_DIR)/release/eastwest-bench --out $(TARGET_DIR)/bench size $(CURDIR)/target/image/eastwest.tar $(ARGS)
 
 .PHONY: lint
 lint: setup-build setup-lint bpf web ## rustfmt, clippy with warnings denied, cargo-deny, svelte-check, shell syntax

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::report::{Report, median, number, percentile};
 
 /// Endpoints of each Service.
-const ENDPOINTS: usize = 10;
+pub const ENDPOINTS: usize = 10;
 
 pub fn run(report: &mut Report) -> Result<()> {
     let runtime = tokio::runtime::Runtime::new()?;
@@ -77,7 +77,7 @@ fn name(i: usize) -> String {
 }
 
 /// Services without selector, and their slices as another controller would write them.
-async fn fill(client: &Client, from: usize, to: usize) -> Result<()> {
+pub async fn fill(client: &Client, from: usize, to: usize) -> Result<()> {
     let options = &WriteOptions::default();
     stream::iter(from..to)
         .map(|i| async move {
@@ -96,7 +96,7 @@ async fn fill(client: &Client, from: usize, to: usize) -> Result<()> {
 }
 
 /// Ten endpoints; `turn` decides the last one.
-fn slice(i: usize, turn: usize) -> Result<EndpointSlice> {
+pub fn slice(i: usize, turn: usize) -> Result<EndpointSlice> {
     let endpoints: Vec<Value> = (0..ENDPOINTS)
         .map(|e| {
             let n = i * ENDPOINTS + e;

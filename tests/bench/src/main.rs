@@ -9,6 +9,7 @@ mod dns;
 mod path;
 mod programs;
 mod report;
+mod size;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -30,7 +31,7 @@ struct Args {
     out: PathBuf,
 }
 
-#[derive(Subcommand, Clone, Copy)]
+#[derive(Subcommand, Clone)]
 enum What {
     /// pod → ClusterIP against pod → pod and against an nftables map DNAT: bulk TCP and connections a second.
     Path,
@@ -40,6 +41,23 @@ enum What {
     Apply,
     /// DNS on a node against CoreDNS, unbound and knot: queries a second and CPU of each, by dnsperf.
     Dns,
+    /// 10,000 and 44,000 Services in a real Kubernetes, beside kube-proxy and CoreDNS; needs what `scripts/setup k8s` installs.
+    Size {
+        /// The archive that `scripts/image BIN_DIR localhost/eastwest:test` made.
+        image: PathBuf,
+    },
+    #[command(hide = true)]
+    SizeServe,
+    #[command(hide = true)]
+    SizeProbe {
+        to: SocketAddr,
+        #[arg(long)]
+        name: bool,
+    },
+    #[command(hide = true)]
+    SizeWrite { kubeconfig: PathBuf, from: usize, to: usize },
+    #[command(hide = true)]
+    SizeChange { kubeconfig: PathBuf, size: usize, turns: usize },
     /// Opens connections one after the other for some seconds and prints how many: runs inside a pod.
     #[command(hide = true)]
     Connect { to: SocketAddr, milliseconds: u64 },
@@ -47,11 +65,25 @@ enum What {
 
 fn main() -> Result<()> {
     let args = Args::parse();
-    if let Some(What::Connect { to, milliseconds }) = args.what {
-        println!("{}", connections::open(to, Duration::from_millis(milliseconds))?);
-        return Ok(());
-    }
     rustls::crypto::ring::default_provider().install_default().ok();
+    let run = |future: std::pin::Pin<Box<dyn Future<Output = Result<()>>>>| {
+        tokio::runtime::Runtime::new()?.block_on(future)
+    };
+    match &args.what {
+        Some(What::Connect { to, milliseconds }) => {
+            println!("{}", connections::open(*to, Duration::from_millis(*milliseconds))?);
+            return Ok(());
+        }
+        Some(What::SizeServe) => return size::serve(),
+        Some(What::SizeProbe { to, name }) => return size::probe(*to, *name),
+        Some(What::SizeWrite { kubeconfig, from, to }) => {
+            return run(Box::pin(size::write(kubeconfig, *from, *to)));
+        }
+        Some(What::SizeChange { kubeconfig, size, turns }) => {
+            return run(Box::pin(size::change(kubeconfig, *size, *turns)));
+        }
+        _ => {}
+    }
     std::fs::create_dir_all(&args.out)?;
     let mut report = report::Report::new(args.out, args.quick);
     let all = [What::Programs, What::Path, What::Apply, What::Dns];
@@ -61,7 +93,13 @@ fn main() -> Result<()> {
             What::Programs => programs::run(&mut report)?,
             What::Apply => apply::run(&mut report)?,
             What::Dns => dns::run(&mut report)?,
-            What::Connect { .. } => {}
+            What::Size { image } => size::run(&mut report, &image)?,
+            // Done above: parts of the others.
+            What::Connect { .. }
+            | What::SizeServe
+            | What::SizeProbe { .. }
+            | What::SizeWrite { .. }
+            | What::SizeChange { .. } => {}
         }
     }
     report.print();
