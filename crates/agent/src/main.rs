@@ -23,7 +23,12 @@ struct Cli {
 enum Command {
     /// Remove everything that the agent has put into this node: hooks, maps, addresses, routes. Connections through
     /// virtual IPs end.
-    Cleanup,
+    Cleanup {
+        /// Remove what a kube-proxy left instead: its tables of nftables, its chains of iptables, its device of IPVS. To be
+        /// used when it has been stopped; the agent may run meanwhile, and connections that go through it stay.
+        #[arg(long)]
+        kube_proxy: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -70,7 +75,15 @@ fn start(cli: &Cli, settings: Settings) -> anyhow::Result<()> {
     let level = logging::init(&settings.log_level, settings.log_format)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("runtime")?;
     let result = match cli.command {
-        Some(Command::Cleanup) => runtime.block_on(async {
+        Some(Command::Cleanup { kube_proxy: true }) => runtime.block_on(async {
+            let done = eastwest_dataplane::kube_proxy::remove().await.context("cleanup is not complete")?;
+            for what in &done.removed {
+                println!("removed {what}");
+            }
+            anyhow::ensure!(done.left.is_empty(), "left: {}", done.left.join("; "));
+            Ok(())
+        }),
+        Some(Command::Cleanup { kube_proxy: false }) => runtime.block_on(async {
             eastwest_dataplane::cleanup(&settings.pin_dir).await.context("cleanup is not complete")
         }),
         None => {
