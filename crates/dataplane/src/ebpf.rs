@@ -1,6 +1,7 @@
 //! The dataplane that is a kernel's: programs, pinned maps, and the plan over them.
 
 mod socket;
+mod stale;
 mod tables;
 mod upgrade;
 
@@ -8,6 +9,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -22,6 +24,7 @@ use ipnet::IpNet;
 use crate::extent::QUARANTINE;
 use crate::plan::{Held, Plan, Rules};
 use crate::{Applied, Dataplane, Error, Options, Stats, pins, sys};
+use stale::Gone;
 use tables::{KernelTables, Wire, failed};
 use upgrade::Upgrade;
 
@@ -88,6 +91,8 @@ pub struct EbpfDataplane {
     programs: Programs,
     /// Where the socket programs are still to be attached.
     sockets: Option<Sockets>,
+    /// Closes sockets whose backend is gone.
+    stale: Sender<Vec<Gone>>,
     started: Instant,
 }
 
@@ -125,6 +130,7 @@ impl EbpfDataplane {
             .map_err(|error| failed(abi::maps::CONFIG, "open", error))?;
         let counters = PerCpuArray::try_from(take(abi::maps::COUNTERS)?)
             .map_err(|error| failed(abi::maps::COUNTERS, "open", error))?;
+        let stale = stale::start(take(abi::maps::SOCKETS)?)?;
         let mut tables = KernelTables::new(&mut take)?;
         write_config(&mut config, &tables, options)?;
 
@@ -150,7 +156,7 @@ impl EbpfDataplane {
         if !upgrade.is_unknown() {
             attach_sockets(&programs, &mut sockets)?;
         }
-        Ok(Self { plan, tables, counters, config, programs, sockets, started: Instant::now() })
+        Ok(Self { plan, tables, counters, config, programs, sockets, stale, started: Instant::now() })
     }
 
     /// The programs that devices are hooked with.
@@ -168,6 +174,14 @@ impl EbpfDataplane {
 
     fn now(&self) -> Duration {
         self.started.elapsed()
+    }
+
+    /// Has sockets closed that are connected to backends which take no more flows.
+    fn close_stale(&mut self) {
+        let gone = self.tables.take_gone();
+        if !gone.is_empty() && self.stale.send(gone).is_err() {
+            tracing::error!("the thread that closes sockets has ended");
+        }
     }
 
     /// From the first full list on, an address of the ranges that has no entry is nobody's.
@@ -191,6 +205,7 @@ impl Dataplane for EbpfDataplane {
             let result = self.plan.apply(&mut self.tables, now, key, new);
             // Freed slots and ids rest for a second: a burst of changes waits for them rather than failing.
             if !matches!(result, Err(Error::Full { .. })) || !self.plan.resting() || now >= rested {
+                self.close_stale();
                 return result;
             }
             std::thread::sleep(Duration::from_millis(20));
@@ -200,6 +215,7 @@ impl Dataplane for EbpfDataplane {
     fn reconcile(&mut self, desired: &mut dyn Iterator<Item = &CompiledService>) -> Result<Applied, Error> {
         let now = self.now();
         let applied = self.plan.reconcile(&mut self.tables, now, desired)?;
+        self.close_stale();
         self.keep_to_ranges()?;
         attach_sockets(&self.programs, &mut self.sockets)?;
         Ok(applied)
@@ -207,7 +223,9 @@ impl Dataplane for EbpfDataplane {
 
     fn retry(&mut self) -> Applied {
         let now = self.now();
-        self.plan.retry(&mut self.tables, now)
+        let applied = self.plan.retry(&mut self.tables, now);
+        self.close_stale();
+        applied
     }
 
     fn counters(&self) -> Result<BTreeMap<String, u64>, Error> {

@@ -13,6 +13,7 @@ use eastwest_abi as abi;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use memmap2::{MmapOptions, MmapRaw};
 
+use super::stale::Gone;
 use crate::Error;
 use crate::plan::{ENDPOINTS, FRONTENDS, Held, Limits, SOURCES, Tables, Tuple};
 
@@ -34,9 +35,25 @@ unsafe impl Pod for Wire<abi::EndpointKey6> {}
 // SAFETY: as above.
 unsafe impl Pod for Wire<abi::Config> {}
 // SAFETY: as above.
+unsafe impl Pod for Wire<abi::SocketKey> {}
+// SAFETY: as above.
+unsafe impl Pod for Wire<abi::Socket> {}
+// SAFETY: as above.
 unsafe impl Pod for Wire<abi::Source4> {}
 // SAFETY: as above.
 unsafe impl Pod for Wire<abi::Source6> {}
+
+/// `before`, if it took UDP flows and its successor in the place `id` does not.
+fn loses_udp(id: u32, before: &abi::Backend, after: &abi::Backend) -> Option<Gone> {
+    const WANTED: u32 = abi::backend_flags::LIVE | abi::backend_flags::USABLE;
+    let took = before.flags & WANTED == WANTED && i32::from(before.protocol) == libc::IPPROTO_UDP;
+    let same = (before.addr, before.port, before.generation) == (after.addr, after.port, after.generation);
+    let takes = after.flags & WANTED == WANTED && same;
+    if !took || takes {
+        return None;
+    }
+    Some(Gone { addr: before.addr, port: before.port, id, generation: before.generation })
+}
 
 /// A memory-mapped array map. The kernel spaces its elements by the value size rounded up to 8 (kernel/bpf/arraymap.c).
 struct Mapped {
@@ -73,6 +90,8 @@ pub struct KernelTables {
     backends: Mapped,
     slots: Mapped,
     limits: Limits,
+    /// UDP backends that take no more flows, since they were asked for last.
+    gone: Vec<Gone>,
 }
 
 /// A map error with the operating system's reason in it.
@@ -191,12 +210,18 @@ impl KernelTables {
             backends,
             slots,
             limits,
+            gone: Vec::new(),
         })
     }
 
     /// Sizes of the maps as they are, whatever was asked for.
     pub fn limits(&self) -> Limits {
         self.limits
+    }
+
+    /// UDP backends that took new flows at the last call of this and take none now.
+    pub(super) fn take_gone(&mut self) -> Vec<Gone> {
+        std::mem::take(&mut self.gone)
     }
 
     fn read_backend(&self, id: u32) -> Option<abi::Backend> {
@@ -270,6 +295,9 @@ impl KernelTables {
 
 impl Tables for KernelTables {
     fn write_backend(&mut self, id: u32, backend: &abi::Backend) {
+        if let Some(before) = self.read_backend(id) {
+            self.gone.extend(loses_udp(id, &before, backend));
+        }
         let Some(at) = self.backends.at(id) else { return };
         let at = at.cast::<abi::Backend>();
         // SAFETY: `at` is inside the mapping and aligned; the kernel side only reads, and what it may read of a

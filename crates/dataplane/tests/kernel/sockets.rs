@@ -180,6 +180,14 @@ fn exchange(socket: &UdpSocket, to: &str) -> (String, SocketAddr) {
     (String::from_utf8_lossy(&buffer[..length]).into_owned(), from)
 }
 
+/// Asks by a connected socket.
+fn said(socket: &UdpSocket) -> std::io::Result<String> {
+    socket.send(b"x")?;
+    let mut buffer = [0; 64];
+    let length = socket.recv(&mut buffer)?;
+    Ok(String::from_utf8_lossy(&buffer[..length]).into_owned())
+}
+
 fn host_process() {
     let sock = |text: &str| text.parse::<SocketAddr>().expect("an address");
     let kind = |result: std::io::Result<TcpStream>| result.expect_err("refused").kind();
@@ -263,7 +271,37 @@ fn host_process() {
     assert_eq!(tcp("10.96.0.1:80").1, sock("10.96.0.1:80"));
     // The backend goes: the same socket gets the other one.
     let backend = sock(&before.0).ip();
+    let connected: Vec<_> = [("10.96.0.1:80", "0.0.0.0:0"), ("[::ffff:10.96.0.1]:80", "[::]:0")]
+        .into_iter()
+        .flat_map(|(vip, bind)| (0..10).map(move |_| (vip, udp(bind))))
+        .map(|(vip, socket)| {
+            socket.connect(vip).expect("connects");
+            let answer = said(&socket).expect("an answer");
+            (vip, socket, answer)
+        })
+        .collect();
+    // Those that are not ours: connected to the backend itself, or by another Service, which keeps it.
+    let others = [before.0.as_str(), "10.96.0.2:80"].map(|to| {
+        let socket = udp("0.0.0.0:0");
+        socket.connect(to).expect("connects");
+        (said(&socket).expect("an answer"), socket)
+    });
     ask(&format!("remove {backend}"));
+    let (leave, stay): (Vec<_>, Vec<_>) = connected.into_iter().partition(|(.., answer)| *answer == before.0);
+    assert!(leave.len() > 2 && stay.len() > 2, "both backends have some");
+    for (vip, socket, answer) in leave {
+        // Closed with an error for whoever waits; then it may ask again.
+        let error = socket.recv(&mut [0; 64]).expect_err("nothing was asked");
+        assert_eq!(error.raw_os_error(), Some(libc::ECONNABORTED), "{vip}: {error}");
+        socket.connect(vip).expect("connects again");
+        assert_ne!(said(&socket).expect("an answer"), answer, "{vip}");
+    }
+    for (vip, socket, answer) in stay {
+        assert_eq!(said(&socket).expect("an answer"), answer, "{vip}");
+    }
+    for (answer, socket) in others {
+        assert_eq!(said(&socket).expect("an answer"), answer, "not ours to close");
+    }
     let after = exchange(&socket, "10.96.0.1:80");
     assert_ne!(after.0, before.0);
     assert_eq!(after.1, sock("10.96.0.1:80"));
