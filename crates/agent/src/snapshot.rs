@@ -35,6 +35,9 @@ struct Header {
     /// What the objects were compiled for: which endpoints are local, which addresses are endpoints.
     node: String,
     service_cidrs: Vec<ipnet::IpNet>,
+    /// And which names endpoints go by.
+    #[serde(default)]
+    pod_names: bool,
     position: Position,
     objects: usize,
     journal: u64,
@@ -130,6 +133,9 @@ impl Snapshots {
         if header.service_cidrs != self.context.service_cidrs {
             return Err("it was made for other service ranges".into());
         }
+        if header.pod_names != self.context.pod_names {
+            return Err("endpoints went by other names (endpoint_pod_names)".into());
+        }
         let mut objects = Vec::new();
         for _ in 0..header.objects {
             next(&mut line)?;
@@ -166,6 +172,7 @@ impl Snapshots {
             format: FORMAT,
             node: self.context.node.to_string(),
             service_cidrs: self.context.service_cidrs.clone(),
+            pod_names: self.context.pod_names,
             position: snapshot.position.clone(),
             objects: snapshot.objects.len(),
             journal: snapshot.journal,

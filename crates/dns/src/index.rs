@@ -49,6 +49,8 @@ pub struct IndexOptions {
     pub namespaces: Vec<String>,
     /// A ClusterIP Service without ready endpoints does not exist (CoreDNS' `ignore empty_service`).
     pub ignore_empty: bool,
+    /// Endpoints have no names, and so headless Services none either (CoreDNS' `noendpoints`).
+    pub no_endpoints: bool,
 }
 
 impl Default for IndexOptions {
@@ -63,6 +65,7 @@ impl Default for IndexOptions {
             pods: PodMode::Insecure,
             namespaces: Vec::new(),
             ignore_empty: false,
+            no_endpoints: false,
         }
     }
 }
@@ -108,6 +111,7 @@ pub(crate) struct Zones {
     /// Labels in wire form; empty: all namespaces.
     namespaces: BTreeSet<Box<[u8]>>,
     ignore_empty: bool,
+    no_endpoints: bool,
 }
 
 impl Zones {
@@ -132,6 +136,7 @@ impl Zones {
             ns_addresses: options.ns_addresses.clone(),
             namespaces: options.namespaces.iter().filter_map(|n| label(n)).collect(),
             ignore_empty: options.ignore_empty,
+            no_endpoints: options.no_endpoints,
         })
     }
 }

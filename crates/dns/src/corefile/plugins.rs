@@ -571,6 +571,7 @@ fn kubernetes(b: &mut Building<'_>, d: &Directive) -> Outcome<()> {
             "namespaces" => options.namespaces.extend(o.args.iter().cloned()),
             "fallthrough" if o.args.is_empty() => options.fallthrough.push(".".into()),
             "fallthrough" => options.fallthrough.extend(o.args.iter().cloned()),
+            "noendpoints" if o.args.is_empty() => options.no_endpoints = true,
             "ignore" if o.args == ["empty_service"] => options.ignore_empty = true,
             "endpoint" | "kubeconfig" | "tls" => {
                 return refuse(
@@ -581,7 +582,10 @@ fn kubernetes(b: &mut Building<'_>, d: &Directive) -> Outcome<()> {
             "labels" | "namespace_labels" => {
                 return refuse(o, "Services are not chosen by labels; use namespaces");
             }
-            "noendpoints" => return refuse(o, "endpoints cost next to nothing here; remove the line"),
+            "multicluster" => return refuse(o, "ServiceImports are not followed; remove the line"),
+            "zonal" => {
+                return refuse(o, "names do not depend on the zone; set trafficDistribution on the Service");
+            }
             "startup_timeout" | "apiserver_qps" | "apiserver_burst" | "apiserver_max_inflight" => {
                 return refuse(o, "the agent does not watch the API server; remove the line");
             }
@@ -596,7 +600,8 @@ fn kubernetes(b: &mut Building<'_>, d: &Directive) -> Outcome<()> {
             let same = known.ttl == options.ttl
                 && known.pods == options.pods
                 && known.namespaces == options.namespaces
-                && known.ignore_empty == options.ignore_empty;
+                && known.ignore_empty == options.ignore_empty
+                && known.no_endpoints == options.no_endpoints;
             if !same {
                 return refuse(
                     d,

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use eastwest_compile::DnsPort;
 
-use super::entry::{Target, dashed_to_ip};
+use super::entry::{Endpoints, Target, dashed_to_ip};
 use super::names::{Joined, PortFilter, arpa_to_ip, below_ports, endpoint_name, rotated, weight};
 use super::{Entry, Index, Kind, PodMode, State, Zones};
 use crate::wire::{Name, Request, rcode, rtype};
@@ -124,6 +124,11 @@ impl Zones {
     /// Whether the namespace exists as far as names go.
     fn has_namespace(&self, state: &State, label: &[u8]) -> bool {
         self.exposes(label) && state.namespaces.contains(label)
+    }
+
+    /// Whether a Service with these endpoints and addresses of its own does not exist. What is not looked at is none.
+    pub(super) fn denies(&self, endpoints: &Endpoints) -> bool {
+        self.ignore_empty && (endpoints.is_empty() || self.no_endpoints)
     }
 
     pub(super) fn exposes(&self, label: &[u8]) -> bool {
@@ -295,16 +300,17 @@ impl Zones {
                 }
             }
             Kind::External(_) | Kind::Nothing => Match::NoName,
-            Kind::ClusterIp { endpoints, .. } if self.ignore_empty && endpoints.is_empty() => Match::NoName,
+            Kind::ClusterIp { endpoints, .. } if self.denies(endpoints) => Match::NoName,
             Kind::ClusterIp { ips, ports, endpoints } => match labels {
                 1 if below_ports(name.label(0), ports) => Match::NoData,
+                1 if self.no_endpoints => Match::NoName,
                 1 => match endpoints.named(name.label(0)) {
                     targets if targets.is_empty() => Match::NoName,
                     targets => self.endpoints(entry, ask, &targets, &filter, w),
                 },
                 _ => self.cluster_ip(entry, ask, ips, ports, &filter, w),
             },
-            Kind::Headless(h) if h.is_empty() => Match::NoName,
+            Kind::Headless(h) if h.is_empty() || self.no_endpoints => Match::NoName,
             Kind::Headless(h) => match labels {
                 0 if matches!(qtype, rtype::A | rtype::AAAA) => {
                     let (v4, v6) = h.families();
@@ -469,15 +475,19 @@ impl Zones {
         if entries().next().is_none() {
             return self.recorded(ask, None, w).unwrap_or(missing);
         }
-        if qtype != rtype::PTR {
-            return Match::NoData;
-        }
         let ttl = self.ttl;
         let is_service = |e: &&std::sync::Arc<Entry>| match &e.kind {
             Kind::ClusterIp { ips, .. } => ips.contains(&ip),
             _ => false,
         };
-        if let Some(entry) = entries().find(is_service) {
+        let service = entries().find(is_service);
+        if service.is_none() && self.no_endpoints {
+            return self.recorded(ask, None, w).unwrap_or(missing);
+        }
+        if qtype != rtype::PTR {
+            return Match::NoData;
+        }
+        if let Some(entry) = service {
             if let Some(target) = Joined::new(&[&entry.key, b"\x03svc", zone.wire()]) {
                 w.record(Section::Answer, owner, rtype::PTR, ttl, Data::Name(target.as_slice()));
             }

@@ -142,7 +142,8 @@ fn of_service(zones: &Zones, zone: &Name, entry: &Entry) -> Vec<Item> {
             ttl,
             data: Stored::Name(target.clone()),
         }),
-        Kind::ClusterIp { endpoints, .. } if zones.ignore_empty && endpoints.is_empty() => {}
+        Kind::ClusterIp { endpoints, .. } if zones.denies(endpoints) => {}
+        Kind::Headless(_) if zones.no_endpoints => {}
         Kind::ClusterIp { ips, ports, .. } => {
             items.extend(ips.iter().map(|ip| address(base, ttl, *ip)));
             let all = weight(ports.len() * ips.len());

@@ -78,6 +78,11 @@ impl Maker<'_> {
                 if let Some(hostname) = hostname {
                     e["hostname"] = json!(hostname);
                 }
+                // Names of their own where `endpoint_pod_names` is set; every third has none.
+                if address.bytes().map(usize::from).sum::<usize>() % 3 > 0 {
+                    let name = pod_name(address);
+                    e["targetRef"] = json!({"kind": "Pod", "namespace": namespace, "name": name});
+                }
                 e
             })
             .collect();
@@ -95,6 +100,7 @@ impl Maker<'_> {
             self.names.insert(format!("{dashed}.{base}"));
             self.names.insert(format!("{dashed}.{namespace}.pod"));
             self.names.insert(format!("_http._tcp.{dashed}.{base}"));
+            self.names.insert(format!("{}.{base}", pod_name(address)));
             if let Some(hostname) = hostname {
                 self.names.insert(format!("{hostname}.{base}"));
             }
@@ -103,6 +109,10 @@ impl Maker<'_> {
         self.ports(&base, ports);
         Ok(())
     }
+}
+
+fn pod_name(address: &str) -> String {
+    format!("pod-{}", address.replace(['.', ':'], "x"))
 }
 
 /// Makes them all.

@@ -16,14 +16,14 @@ use differences::Differences;
 use eastwest_integration::dns::{Seen, ask_all};
 use eastwest_integration::peers::{Peer, coredns, repository, upstream};
 use eastwest_integration::*;
-use eastwest_lab::{Families, Lab, Options, Plan};
+use eastwest_lab::{Families, Lab, Options, Plan, Role};
 
 const NODE: &str = "node-1";
 const OURS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(169, 254, 20, 10)), 53);
 const THEIRS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5300);
 
 /// Options of `kubernetes` and what stands beside it, a round of questions each.
-const VARIANTS: [(&str, &str, &str); 3] = [
+const VARIANTS: [(&str, &str, &str); 5] = [
     (
         "kubeadm",
         "  pods insecure\n  fallthrough in-addr.arpa ip6.arpa\n  ttl 30\n",
@@ -35,6 +35,9 @@ const VARIANTS: [(&str, &str, &str); 3] = [
         "  pods insecure\n  fallthrough\n",
         " any\n transfer {\n  to *\n }\n hosts {\n  192.0.2.99 host.example.test\n  fallthrough\n }\n",
     ),
+    ("bare", "  pods disabled\n  noendpoints\n  namespaces default hidden\n  fallthrough in-addr.arpa\n", ""),
+    // Taken up at the agent's start.
+    ("podnames", "  pods insecure\n  endpoint_pod_names\n  ttl 60\n", " transfer {\n  to *\n }\n"),
 ];
 
 /// The same text for both, but for how CoreDNS reaches the API. `version.bind` says which one is followed.
@@ -122,6 +125,11 @@ fn compare() -> Result<()> {
     let each = queries.div_ceil(VARIANTS.len() as u64);
     for (round, variant) in VARIANTS.into_iter().enumerate() {
         std::fs::write(&followed, corefile(variant, None))?;
+        if variant.1.contains("endpoint_pod_names") {
+            let agent = Role::Agent(NODE.into());
+            lab.stop(&agent)?;
+            lab.start(&agent)?;
+        }
         let theirs = at(&format!("Corefile.{}", variant.0));
         std::fs::write(&theirs, corefile(variant, Some(&kubeconfig)))?;
         let theirs = theirs.display().to_string();
