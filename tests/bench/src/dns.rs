@@ -18,7 +18,7 @@ use serde_json::json;
 
 use crate::report::{Report, median, number, percentile};
 
-const NODE: &str = "node-1";
+pub const NODE: &str = "node-1";
 const SERVICES: usize = 1000;
 /// Core of the server under test, and of dnsperf.
 const CORES: (&str, &str) = ("0", "1");
@@ -135,7 +135,7 @@ async fn services(client: &Client) -> Result<Vec<String>> {
 }
 
 /// Milliseconds from a write of an endpoint to its address in an answer.
-async fn changes(lab: &Lab, client: &Client, samples: usize) -> Result<Vec<f64>> {
+pub async fn changes(lab: &Lab, client: &Client, samples: usize) -> Result<Vec<f64>> {
     let service: Service = serde_json::from_value(json!({
         "apiVersion": "v1", "kind": "Service", "metadata": {"name": "moving", "namespace": "default"},
         "spec": {"clusterIP": "None", "ports": [{"name": "http", "port": 80}]},
@@ -150,12 +150,7 @@ async fn changes(lab: &Lab, client: &Client, samples: usize) -> Result<Vec<f64>>
         }))?)
     };
     client.create(&slice(0)?, &WriteOptions::default()).await?;
-    let socket = lab.within(NODE, || -> std::io::Result<UdpSocket> {
-        let socket = UdpSocket::bind("0.0.0.0:0")?;
-        socket.connect(OURS)?;
-        socket.set_read_timeout(Some(Duration::from_secs(2)))?;
-        Ok(socket)
-    })??;
+    let socket = asker(lab)?;
     let request = query("moving.default.svc.cluster.local.", 1);
     let mut millis = Vec::new();
     for turn in 1..=samples {
@@ -175,6 +170,16 @@ async fn changes(lab: &Lab, client: &Client, samples: usize) -> Result<Vec<f64>>
         millis.push(start.elapsed().as_secs_f64() * 1e3);
     }
     Ok(millis)
+}
+
+/// A socket of the node's for questions to its agent.
+pub fn asker(lab: &Lab) -> Result<UdpSocket> {
+    Ok(lab.within(NODE, || -> std::io::Result<UdpSocket> {
+        let socket = UdpSocket::bind("0.0.0.0:0")?;
+        socket.connect(OURS)?;
+        socket.set_read_timeout(Some(Duration::from_secs(2)))?;
+        Ok(socket)
+    })??)
 }
 
 fn agent(lab: &Lab) -> Result<Server> {

@@ -6,6 +6,7 @@
 mod apply;
 mod connections;
 mod dns;
+mod dns_scale;
 mod path;
 mod programs;
 mod report;
@@ -41,6 +42,8 @@ enum What {
     Apply,
     /// DNS on a node against CoreDNS, unbound and knot: queries a second and CPU of each, by dnsperf.
     Dns,
+    /// Names of 10,000 Services and 100,000 headless endpoints: memory, change to answer, start to answer.
+    DnsScale,
     /// 10,000 and 44,000 Services in a real Kubernetes, beside kube-proxy and CoreDNS; needs what `scripts/setup k8s` installs.
     Size {
         /// The archive that `scripts/image BIN_DIR localhost/eastwest:test` made.
@@ -86,13 +89,14 @@ fn main() -> Result<()> {
     }
     std::fs::create_dir_all(&args.out)?;
     let mut report = report::Report::new(args.out, args.quick);
-    let all = [What::Programs, What::Path, What::Apply, What::Dns];
+    let all = [What::Programs, What::Path, What::Apply, What::Dns, What::DnsScale];
     for what in args.what.map_or(all.to_vec(), |one| vec![one]) {
         match what {
             What::Path => path::run(&mut report)?,
             What::Programs => programs::run(&mut report)?,
             What::Apply => apply::run(&mut report)?,
             What::Dns => dns::run(&mut report)?,
+            What::DnsScale => dns_scale::run(&mut report)?,
             What::Size { image } => size::run(&mut report, &image)?,
             // Done above: parts of the others.
             What::Connect { .. }
