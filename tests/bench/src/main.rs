@@ -7,6 +7,7 @@ mod apply;
 mod connections;
 mod dns;
 mod dns_scale;
+mod dns_soak;
 mod path;
 mod programs;
 mod report;
@@ -44,6 +45,8 @@ enum What {
     Dns,
     /// Names of 10,000 Services and 100,000 headless endpoints: memory, change to answer, start to answer.
     DnsScale,
+    /// Names under load, changes, reloads and restarts for ten minutes: what is lost and what is wrong.
+    DnsSoak,
     /// 10,000 and 44,000 Services in a real Kubernetes, beside kube-proxy and CoreDNS; needs what `scripts/setup k8s` installs.
     Size {
         /// The archive that `scripts/image BIN_DIR localhost/eastwest:test` made.
@@ -97,6 +100,7 @@ fn main() -> Result<()> {
             What::Apply => apply::run(&mut report)?,
             What::Dns => dns::run(&mut report)?,
             What::DnsScale => dns_scale::run(&mut report)?,
+            What::DnsSoak => dns_soak::run(&mut report)?,
             What::Size { image } => size::run(&mut report, &image)?,
             // Done above: parts of the others.
             What::Connect { .. }
