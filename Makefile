@@ -140,7 +140,7 @@ manifests: ## deploy/kustomize from the Helm chart (ARGS=--check compares); buil
 bench: setup-lab build ## measures, on release binaries: target/bench/*.json and a table (ARGS=--quick to try it)
 	$(call say,benchmarks; each ratio is taken within one run)
 	$(CARGO) build --release --locked -p eastwest-bench
-	$(CARGO) build --release --locked -p eastwest-dataplane --example bench_programs
+	$(CARGO) build --release --locked -p eastwest-dataplane --example bench_programs --example bench_nic --example bench_apply
 	$(AS_ROOT) env EASTWEST_BIN_DIR=$(TARGET_DIR)/release $(TARGET_DIR)/release/eastwest-bench --out $(TARGET_DIR)/bench $(ARGS)
 
 .PHONY: bench-size

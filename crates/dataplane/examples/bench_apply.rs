@@ -12,10 +12,14 @@ use eastwest_model::Protocol;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
-const BACKENDS: u32 = 10;
 const CHANGES: u32 = 2_000;
 
-fn service(number: u32, turn: u32) -> CompiledService {
+/// Endpoints of each Service and family; with very many Services fewer, as the tables have their default sizes.
+fn backends(count: u32) -> u32 {
+    if count > 10_000 { 2 } else { 10 }
+}
+
+fn service(number: u32, backends: u32, turn: u32) -> CompiledService {
     let (high, low) = ((number >> 8) as u8, number as u8);
     let vips: [IpAddr; 2] = [
         IpAddr::V4(Ipv4Addr::new(10, 96, high, low)),
@@ -24,7 +28,7 @@ fn service(number: u32, turn: u32) -> CompiledService {
     let frontends = vips
         .into_iter()
         .map(|addr| {
-            let mut backends: Vec<Backend> = (0..BACKENDS)
+            let mut backends: Vec<Backend> = (0..backends)
                 .map(|backend| {
                     // One backend in ten is another each turn, as a rollout does it.
                     let host = if backend == 0 { 10 + turn % 2 } else { backend };
@@ -54,8 +58,30 @@ fn micros(time: Duration) -> f64 {
     time.as_secs_f64() * 1e6
 }
 
+/// Megabytes of the kernel's maps that this process has open, as the kernel counts them.
+fn tables_mb() -> f64 {
+    let mut maps = std::collections::HashMap::new();
+    for entry in std::fs::read_dir("/proc/self/fdinfo").into_iter().flatten().flatten() {
+        let text = std::fs::read_to_string(entry.path()).unwrap_or_default();
+        let number =
+            |key: &str| text.lines().find_map(|line| line.strip_prefix(key)?.trim().parse::<u64>().ok());
+        if let (Some(id), Some(bytes)) = (number("map_id:"), number("memlock:")) {
+            maps.insert(id, bytes);
+        }
+    }
+    maps.values().sum::<u64>() as f64 / 1e6
+}
+
+/// Resident megabytes of this process.
+fn rss_mb() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let kilobytes = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"));
+    kilobytes.and_then(|text| text.trim().parse::<f64>().ok()).unwrap_or_default() / 1024.0
+}
+
 fn measure(options: &Options, count: u32) -> Result<serde_json::Value, Error> {
-    let services: Vec<CompiledService> = (0..count).map(|number| service(number, 0)).collect();
+    let services: Vec<CompiledService> =
+        (0..count).map(|number| service(number, backends(count), 0)).collect();
     let mut dataplane = EbpfDataplane::open(options)?;
     let started = Instant::now();
     dataplane.reconcile(&mut services.iter())?;
@@ -63,13 +89,15 @@ fn measure(options: &Options, count: u32) -> Result<serde_json::Value, Error> {
 
     let mut times: Vec<Duration> = (1..=CHANGES)
         .map(|turn| {
-            let changed = service(turn % count, turn / count + 1);
+            let changed = service(turn % count, backends(count), turn / count + 1);
             let started = Instant::now();
             dataplane.apply(&changed.key, Some(&changed))?;
             Ok(started.elapsed())
         })
         .collect::<Result<_, Error>>()?;
     times.sort();
+
+    let (tables, rss) = (tables_mb(), rss_mb());
 
     drop(dataplane);
     let started = Instant::now();
@@ -82,10 +110,12 @@ fn measure(options: &Options, count: u32) -> Result<serde_json::Value, Error> {
 
     Ok(serde_json::json!({
         "services": count,
-        "backends": count * BACKENDS * 2,
+        "backends": count * backends(count) * 2,
         "fill_ms": fill.as_millis() as u64,
         "apply_us_median": micros(times[times.len() / 2]),
         "apply_us_p99": micros(times[times.len() * 99 / 100]),
+        "tables_mb": tables,
+        "rss_mb": rss,
         "restart_open_ms": open.as_millis() as u64,
         "restart_reconcile_ms": reconcile.as_millis() as u64,
     }))

@@ -8,6 +8,9 @@ mod connections;
 mod dns;
 mod dns_scale;
 mod dns_soak;
+mod load;
+mod million;
+mod nic;
 mod path;
 mod programs;
 mod report;
@@ -39,6 +42,12 @@ enum What {
     Path,
     /// Cost of each kernel program by BPF_PROG_TEST_RUN, against an empty program.
     Programs,
+    /// UDP packets of 60 bytes through a NIC with 10,000 Services, against kube-proxy's nftables and iptables rules.
+    Nic,
+    /// A node's tables filled with 100, 10,000 and 44,000 Services, one endpoint changed, memory.
+    Load,
+    /// A million connections through one Service: failures, the last tenth's rate, memory.
+    Million,
     /// Apply-to-programmed latency with 10, 1,000 and 10,000 Services; memory with 100,000 endpoints.
     Apply,
     /// DNS on a node against CoreDNS, unbound and knot: queries a second and CPU of each, by dnsperf.
@@ -67,6 +76,12 @@ enum What {
     /// Opens connections one after the other for some seconds and prints how many: runs inside a pod.
     #[command(hide = true)]
     Connect { to: SocketAddr, milliseconds: u64 },
+    /// Asks on one connection for some milliseconds and prints the times of the answers, in µs: runs inside a pod.
+    #[command(hide = true)]
+    Ask { to: SocketAddr, milliseconds: u64 },
+    /// Opens so many connections and prints each tenth's seconds: runs inside a pod.
+    #[command(hide = true)]
+    Many { to: SocketAddr, count: u64 },
 }
 
 fn main() -> Result<()> {
@@ -78,6 +93,15 @@ fn main() -> Result<()> {
     match &args.what {
         Some(What::Connect { to, milliseconds }) => {
             println!("{}", connections::open(*to, Duration::from_millis(*milliseconds))?);
+            return Ok(());
+        }
+        Some(What::Ask { to, milliseconds }) => {
+            let micros = connections::ask(*to, Duration::from_millis(*milliseconds))?;
+            println!("{}", serde_json::to_string(&micros)?);
+            return Ok(());
+        }
+        Some(What::Many { to, count }) => {
+            println!("{}", serde_json::to_string(&connections::many(*to, *count))?);
             return Ok(());
         }
         Some(What::SizeServe) => return size::serve(),
@@ -92,11 +116,23 @@ fn main() -> Result<()> {
     }
     std::fs::create_dir_all(&args.out)?;
     let mut report = report::Report::new(args.out, args.quick);
-    let all = [What::Programs, What::Path, What::Apply, What::Dns, What::DnsScale];
+    let all = [
+        What::Programs,
+        What::Nic,
+        What::Path,
+        What::Load,
+        What::Million,
+        What::Apply,
+        What::Dns,
+        What::DnsScale,
+    ];
     for what in args.what.map_or(all.to_vec(), |one| vec![one]) {
         match what {
             What::Path => path::run(&mut report)?,
             What::Programs => programs::run(&mut report)?,
+            What::Nic => nic::run(&mut report)?,
+            What::Load => load::run(&mut report)?,
+            What::Million => million::run(&mut report)?,
             What::Apply => apply::run(&mut report)?,
             What::Dns => dns::run(&mut report)?,
             What::DnsScale => dns_scale::run(&mut report)?,
@@ -104,6 +140,8 @@ fn main() -> Result<()> {
             What::Size { image } => size::run(&mut report, &image)?,
             // Done above: parts of the others.
             What::Connect { .. }
+            | What::Ask { .. }
+            | What::Many { .. }
             | What::SizeServe
             | What::SizeProbe { .. }
             | What::SizeWrite { .. }

@@ -2,6 +2,8 @@
 //! writes. One lab has eastwest, the other the same topology and nothing; the ways take turns, so that what else the
 //! machine does falls on all of them.
 
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -9,9 +11,10 @@ use anyhow::{Context, Result, ensure};
 use eastwest_client::WriteOptions;
 use eastwest_lab::{Lab, Nic, Options, PodSpec};
 use eastwest_model::Service;
+use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::report::{Report, median, number};
+use crate::report::{Report, median, number, percentile};
 
 /// Address of the nftables Service; no route, so that only the rule leads on.
 const NFT_VIP: &str = "10.96.200.1";
@@ -19,7 +22,9 @@ const NFT_VIP: &str = "10.96.200.1";
 struct Way<'a> {
     name: &'static str,
     lab: &'a Lab,
-    to: IpAddr,
+    to: SocketAddr,
+    /// Where the rules lead.
+    backend: SocketAddr,
 }
 
 pub fn run(report: &mut Report) -> Result<()> {
@@ -49,14 +54,34 @@ pub fn run(report: &mut Report) -> Result<()> {
                 &PodSpec::new(&format!("echo-{suffix}"), backend)?.label("app", &format!("echo-{suffix}")),
             )?;
         }
-        let measured = [("bulk", 5201u16), ("echo", 8080u16)]
-            .map(|(what, port)| measure(report.quick, &east, &bare, &format!("{what}-{suffix}"), port));
-        let [bulk, echo] = measured;
-        let (bulk, echo) = (bulk?, echo?);
+        let ways = |what: &str, port| ways(&east, &bare, &format!("{what}-{suffix}"), port);
+        let (to_bulk, to_echo) = (ways("bulk", 5201)?, ways("echo", 8080)?);
+        let quick = report.quick;
+        let rounds = if quick { 2 } else { 5 };
+        let bulk = measure(rounds, &to_bulk, |way| bulk(way, quick))?;
+        let echo = measure(rounds, &to_echo, |way| connects(way, quick))?;
         tell(report, &format!("bulk TCP, {place}"), "Gbit/s", &bulk);
         tell(report, &format!("connections, {place}"), "/s", &echo);
-        report
-            .save(&format!("path-{suffix}"), json!({"bulk_gbit_per_s": bulk, "connections_per_s": echo}))?;
+        let times = measure(rounds, &to_echo, |way| answers(way, quick))?;
+        let [p50, p99] = [0, 1].map(|at| which(&times, at));
+        tell(report, &format!("answer, p50, {place}"), "µs", &p50);
+        tell(report, &format!("answer, p99, {place}"), "µs", &p99);
+        // Once the rules are many their loading takes the longest time, so the ways without them are done by now.
+        let many =
+            if backend == "node-2" { many_rules(&bare, &to_echo, rounds, quick)? } else { Value::Null };
+        if many != Value::Null {
+            let of = |name: &str| median(&numbers(&many[name]));
+            report.ratio(
+                format!("connections, {place}: pod → ClusterIP"),
+                (of("cluster_ip"), "/s"),
+                (of("nftables"), "/s (nftables map DNAT with 10,000 Services)"),
+            );
+        }
+        report.save(
+            &format!("path-{suffix}"),
+            json!({"bulk_gbit_per_s": bulk, "connections_per_s": echo, "answer_us_p50": p50, "answer_us_p99": p99,
+                   "connections_per_s_10000_rules": many}),
+        )?;
     }
     east.down()?;
     bare.down()?;
@@ -69,8 +94,8 @@ fn idle(name: &str, node: &str) -> Result<PodSpec> {
     Ok(PodSpec { command, ..PodSpec::new(name, node)? })
 }
 
-/// Rounds of every way in turn.
-fn measure(quick: bool, east: &Lab, bare: &Lab, app: &str, port: u16) -> Result<Value> {
+/// A Service of the pods `app`, and all ways there.
+fn ways<'a>(east: &'a Lab, bare: &'a Lab, app: &str, port: u16) -> Result<[Way<'a>; 4]> {
     let address =
         |lab: &Lab| -> Result<IpAddr> { lab.state()?.pods[&app.parse()?].ipv4().context("an IPv4 pod") };
     let spec = json!({"metadata": {"name": app, "namespace": "default"}, "spec": {"selector": {"app": app}, "ports": [{"port": port}]}});
@@ -78,30 +103,28 @@ fn measure(quick: bool, east: &Lab, bare: &Lab, app: &str, port: u16) -> Result<
     let options = WriteOptions { wait_programmed: Some(Duration::from_secs(10)), ..Default::default() };
     let service = east.request(|client| async move { Ok(client.create(&service, &options).await?) })?;
     let vip = service.cluster_ips().next().context("clusterIP")?;
-    nft_rules(bare, address(bare)?, port)?;
-    let ways = [
-        Way { name: "cluster_ip", lab: east, to: vip },
-        Way { name: "direct", lab: east, to: address(east)? },
-        Way { name: "nftables", lab: bare, to: NFT_VIP.parse()? },
-        Way { name: "bare", lab: bare, to: address(bare)? },
-    ];
-    let rounds = if quick { 2 } else { 7 };
+    let backend = SocketAddr::new(address(bare)?, port);
+    let way = |name, lab, ip| Way { name, lab, to: SocketAddr::new(ip, port), backend };
+    Ok([
+        way("cluster_ip", east, vip),
+        way("direct", east, address(east)?),
+        way("nftables", bare, NFT_VIP.parse()?),
+        way("bare", bare, backend.ip()),
+    ])
+}
+
+/// Rounds of every way in turn.
+fn measure<T: Serialize>(rounds: usize, ways: &[Way; 4], take: impl Fn(&Way) -> Result<T>) -> Result<Value> {
     let mut values = ways.each_ref().map(|w| (w.name, Vec::new()));
     for round in 0..=rounds {
         for (way, (_, values)) in ways.iter().zip(&mut values) {
             // Without eastwest and without the rules: nf_conntrack must not be on the direct path.
-            if way.name == "bare" {
-                run_in(way.lab, "node-1", &["nft", "flush", "ruleset"])?;
+            match way.name {
+                "bare" => run_in(way.lab, "node-1", &["nft", "flush", "ruleset"]).map(|_| ())?,
+                "nftables" => nft_rules(way, 1)?,
+                _ => {}
             }
-            let to = SocketAddr::new(way.to, port);
-            let value = if app.starts_with("bulk") {
-                bulk(way.lab, to, quick)?
-            } else {
-                connects(way.lab, to, quick)?
-            };
-            if way.name == "bare" {
-                nft_rules(bare, address(bare)?, port)?;
-            }
+            let value = take(way)?;
             // The first round warms up.
             if round > 0 {
                 values.push(value);
@@ -111,10 +134,27 @@ fn measure(quick: bool, east: &Lab, bare: &Lab, app: &str, port: u16) -> Result<
     Ok(values.into_iter().map(|(name, values)| (name.to_owned(), json!(values))).collect())
 }
 
+/// Connections a second beside the rules of 10,000 Services.
+fn many_rules(bare: &Lab, ways: &[Way; 4], rounds: usize, quick: bool) -> Result<Value> {
+    let [ours, _, theirs, _] = ways;
+    nft_rules(theirs, if quick { 1_000 } else { 10_000 })?;
+    let mut values = [Vec::new(), Vec::new()];
+    for _ in 0..rounds {
+        for (way, values) in [ours, theirs].into_iter().zip(&mut values) {
+            values.push(connects(way, quick)?);
+        }
+    }
+    run_in(bare, "node-1", &["nft", "flush", "ruleset"])?;
+    let [ours, theirs] = values;
+    Ok(json!({"cluster_ip": ours, "nftables": theirs}))
+}
+
+fn numbers(values: &Value) -> Vec<f64> {
+    values.as_array().into_iter().flatten().filter_map(Value::as_f64).collect()
+}
+
 fn tell(report: &mut Report, what: &str, unit: &str, values: &Value) {
-    let of = |name: &str| {
-        median(&values[name].as_array().into_iter().flatten().filter_map(Value::as_f64).collect::<Vec<_>>())
-    };
+    let of = |name: &str| median(&numbers(&values[name]));
     let ours = of("cluster_ip");
     for (name, label) in [
         ("direct", "pod → pod, same lab"),
@@ -130,20 +170,34 @@ fn tell(report: &mut Report, what: &str, unit: &str, values: &Value) {
     }
 }
 
-/// What kube-proxy's nftables mode makes of one Service with one endpoint, without its masquerade marks.
-fn nft_rules(lab: &Lab, backend: IpAddr, port: u16) -> Result<()> {
+/// What kube-proxy's nftables mode makes of so many Services with one endpoint, without its masquerade marks. The first
+/// is the way's.
+fn nft_rules(way: &Way, services: usize) -> Result<()> {
+    let (mut chains, mut elements) = (String::new(), String::new());
+    for i in 0..services {
+        let (vip, backend) = if i == 0 {
+            (NFT_VIP.to_owned(), way.backend)
+        } else {
+            let (high, low) = (i / 250, 1 + i % 250);
+            (
+                format!("10.97.{high}.{low}"),
+                SocketAddr::new(IpAddr::from([10, 250, high as u8, low as u8]), 8080),
+            )
+        };
+        write!(
+            chains,
+            "chain e{i} {{ meta l4proto tcp dnat to {backend}; }}
+  chain s{i} {{ numgen random mod 1 vmap {{ 0 : goto e{i} }}; }}\n"
+        )?;
+        write!(elements, "{vip} . tcp . {} : goto s{i}, ", way.to.port())?;
+    }
     let rules = format!(
         "flush ruleset
 table ip kube-proxy {{
-  chain endpoint {{
-    meta l4proto tcp dnat to {backend}:{port}
-  }}
-  chain service {{
-    numgen random mod 1 vmap {{ 0 : goto endpoint }}
-  }}
+  {chains}
   map service-ips {{
     type ipv4_addr . inet_proto . inet_service : verdict
-    elements = {{ {NFT_VIP} . tcp . {port} : goto service }}
+    elements = {{ {elements} }}
   }}
   chain prerouting {{
     type nat hook prerouting priority dstnat; policy accept;
@@ -152,11 +206,9 @@ table ip kube-proxy {{
 }}
 "
     );
-    let file = std::env::temp_dir().join(format!("eastwest-bench-{}.nft", std::process::id()));
-    std::fs::write(&file, rules)?;
-    let result = run_in(lab, "node-1", &["nft", "-f", &file.display().to_string()]);
-    std::fs::remove_file(&file)?;
-    result.map(|_| ())
+    let mut file = tempfile::NamedTempFile::new()?;
+    file.write_all(rules.as_bytes())?;
+    run_in(way.lab, "node-1", &["nft", "-f", &file.path().display().to_string()]).map(|_| ())
 }
 
 fn run_in(lab: &Lab, target: &str, argv: &[&str]) -> Result<String> {
@@ -167,17 +219,36 @@ fn run_in(lab: &Lab, target: &str, argv: &[&str]) -> Result<String> {
 }
 
 /// Gbit/s as the receiver counted.
-fn bulk(lab: &Lab, to: SocketAddr, quick: bool) -> Result<f64> {
-    let (ip, port, time) = (to.ip().to_string(), to.port().to_string(), if quick { "1" } else { "3" });
-    let text = run_in(lab, "client-pod", &["iperf3", "-c", &ip, "-p", &port, "-t", time, "-J"])?;
+fn bulk(way: &Way, quick: bool) -> Result<f64> {
+    let (ip, port) = (way.to.ip().to_string(), way.to.port().to_string());
+    let time = if quick { "1" } else { "2" };
+    let text = run_in(way.lab, "client-pod", &["iperf3", "-c", &ip, "-p", &port, "-t", time, "-J"])?;
     let report: Value = serde_json::from_str(&text)?;
     let bits = report["end"]["sum_received"]["bits_per_second"].as_f64().context("bits_per_second")?;
     Ok(bits / 1e9)
 }
 
-fn connects(lab: &Lab, to: SocketAddr, quick: bool) -> Result<f64> {
+/// Connections a second.
+fn connects(way: &Way, quick: bool) -> Result<f64> {
+    Ok(inside(way, "connect", if quick { "500" } else { "1500" })?.trim().parse()?)
+}
+
+/// The time of an answer on an open connection, p50 and p99.
+fn answers(way: &Way, quick: bool) -> Result<[f64; 2]> {
+    let micros: Vec<f64> = serde_json::from_str(&inside(way, "ask", if quick { "300" } else { "1000" })?)?;
+    Ok([50.0, 99.0].map(|p| percentile(&micros, p)))
+}
+
+/// One of several figures of each round.
+fn which(values: &Value, at: usize) -> Value {
+    let each = |rounds: &Value| -> Value {
+        rounds.as_array().into_iter().flatten().map(|round| round[at].clone()).collect()
+    };
+    values.as_object().into_iter().flatten().map(|(name, rounds)| (name.clone(), each(rounds))).collect()
+}
+
+/// What this program says in the client's pod.
+fn inside(way: &Way, what: &str, milliseconds: &str) -> Result<String> {
     let me = std::env::current_exe()?.display().to_string();
-    let time = if quick { "500" } else { "2000" };
-    let text = run_in(lab, "client-pod", &[&me, "connect", &to.to_string(), time])?;
-    Ok(text.trim().parse()?)
+    run_in(way.lab, "client-pod", &[&me, what, &way.to.to_string(), milliseconds])
 }

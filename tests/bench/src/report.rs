@@ -1,9 +1,21 @@
 //! Results: a JSON file for each bench, one table for all.
 
 use std::path::PathBuf;
+use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
+
+/// What an example of the dataplane prints; it lies beside this program.
+pub fn example(name: &str, arguments: &[&str]) -> Result<Value> {
+    let program = std::env::current_exe()?.with_file_name("examples").join(name);
+    let output = Command::new(&program)
+        .args(arguments)
+        .output()
+        .with_context(|| format!("run {}", program.display()))?;
+    ensure!(output.status.success(), "{}: {}", program.display(), String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).with_context(|| format!("JSON of {name}"))
+}
 
 /// One line of the table.
 struct Row {
