@@ -115,14 +115,14 @@ pub async fn run(settings: Settings, log_level: impl Fn() -> Result<String>) -> 
     }
     let app = App::new(store.clone(), config, auth, Some(metrics.observer()))?;
     let stop = CancellationToken::new();
+    let mut in_cluster = tokio::task::JoinSet::new();
     match cluster {
         None => app.bootstrap().await.context("cannot create the system objects")?,
         Some(cluster) => {
-            tokio::spawn(cluster.mirror(app.clone(), &mut registry).run(stop.clone()));
-            tokio::spawn(cluster.keep_dns_service(stop.clone()));
+            in_cluster.spawn(cluster.mirror(app.clone(), &mut registry).run(stop.clone()));
+            in_cluster.spawn(cluster.keep_dns_service(stop.clone()));
         }
     }
-    let _stop = stop.drop_guard();
     let router = eastwest_api::router(app.clone(), Some(dashboard::routes()));
 
     let mut servers = tokio::task::JoinSet::new();
@@ -177,6 +177,11 @@ pub async fn run(settings: Settings, log_level: impl Fn() -> Result<String>) -> 
     app.close();
     for handle in &handles {
         handle.graceful_shutdown(Some(DRAIN));
+    }
+    // What follows the cluster holds the store too.
+    stop.cancel();
+    while let Some(ended) = in_cluster.join_next().await {
+        ended?;
     }
     while let Some(ended) = servers.join_next().await {
         ended??;
