@@ -126,6 +126,14 @@ test-differential: binaries ## the table of scenarios on the real kube-proxy, nf
 	K8S_IMAGE=$(CURDIR)/target/image/eastwest.tar CARGO_TARGET_$(HOST)_RUNNER='$(AS_ROOT)' \
 	  $(CARGO) test --locked -p eastwest-scenarios --test kube_proxy -- --test-threads=1 --nocapture
 
+.PHONY: test-migrate
+test-migrate: binaries ## a node of a real Kubernetes changes over from kube-proxy and CoreDNS, and back, under load: no request fails
+	@scripts/setup k8s
+	scripts/image $(BIN_DIR) localhost/eastwest:test
+	$(call say,a Kubernetes in network namespaces changes over to eastwest and back)
+	EASTWEST_BIN_DIR=$(BIN_DIR) K8S_IMAGE=$(CURDIR)/target/image/eastwest.tar CARGO_TARGET_$(HOST)_RUNNER='$(AS_ROOT)' \
+	  $(CARGO) test --locked -p eastwest-scenarios --test migrate -- --nocapture
+
 .PHONY: image
 image: build ## a container image of the three binaries, from scratch: target/image/eastwest.tar
 	$(call say,container image: OCI archive$(,) loadable by docker too)

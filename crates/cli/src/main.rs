@@ -11,6 +11,7 @@ mod interrupt;
 mod kinds;
 mod lab;
 mod manifest;
+mod migrate;
 mod output;
 mod server;
 mod status;
@@ -55,6 +56,7 @@ fn run(args: Args) -> Result<ExitCode> {
         Command::Wait(args) => block_on(wait::run(to, args)),
         Command::Status(args) => block_on(status::run(to, args)),
         Command::Trace(args) => block_on(trace::run(to, args)),
+        Command::Migrate(args) => block_on(migrate::run(to, args)),
         Command::Dns(args) => dns::run(to, args),
         Command::Version => {
             say!("eastwest {}", env!("CARGO_PKG_VERSION"));

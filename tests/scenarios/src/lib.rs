@@ -4,8 +4,10 @@
 //! The table says what each client must see at each address. The runner makes the objects, has `eastwest-probe` ask from
 //! where the client is, and compares. It stops at nothing: all that differs is in its [`Outcome`].
 
+pub mod k8s;
 pub mod kubernetes;
 pub mod lab;
+pub mod load;
 mod objects;
 pub mod probe;
 mod run;

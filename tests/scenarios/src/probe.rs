@@ -44,7 +44,7 @@ pub enum Seen {
 
 /// What serves in a pod says this, among other things.
 #[derive(Deserialize)]
-struct Answer {
+pub(crate) struct Answer {
     pod: String,
     remote: SocketAddr,
 }
@@ -75,7 +75,7 @@ pub fn run(probe: &Probe) -> Vec<Seen> {
     seen
 }
 
-fn ask(probe: &Probe) -> io::Result<Answer> {
+pub(crate) fn ask(probe: &Probe) -> io::Result<Answer> {
     let patience = Duration::from_millis(probe.patience);
     let text = match probe.protocol {
         Protocol::TCP => {
