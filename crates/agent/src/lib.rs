@@ -13,6 +13,7 @@ pub mod core;
 pub mod corefile;
 pub mod discovery;
 pub mod dns;
+pub mod drain;
 pub mod health;
 pub mod health_check;
 pub mod http;

@@ -28,6 +28,9 @@ enum Command {
         /// used when it has been stopped; the agent may run meanwhile, and connections that go through it stay.
         #[arg(long)]
         kube_proxy: bool,
+        /// First leave new connections to others, and wait until those that are open have ended, at most so many seconds
+        #[arg(long, value_name = "SECONDS", default_value_t = 0, conflicts_with = "kube_proxy")]
+        drain: u64,
     },
 }
 
@@ -75,7 +78,7 @@ fn start(cli: &Cli, settings: Settings) -> anyhow::Result<()> {
     let level = logging::init(&settings.log_level, settings.log_format)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("runtime")?;
     let result = match cli.command {
-        Some(Command::Cleanup { kube_proxy: true }) => runtime.block_on(async {
+        Some(Command::Cleanup { kube_proxy: true , .. }) => runtime.block_on(async {
             let done = eastwest_dataplane::kube_proxy::remove().await.context("cleanup is not complete")?;
             for what in &done.removed {
                 println!("removed {what}");
@@ -83,7 +86,8 @@ fn start(cli: &Cli, settings: Settings) -> anyhow::Result<()> {
             anyhow::ensure!(done.left.is_empty(), "left: {}", done.left.join("; "));
             Ok(())
         }),
-        Some(Command::Cleanup { kube_proxy: false }) => runtime.block_on(async {
+        Some(Command::Cleanup { kube_proxy: false, drain }) => runtime.block_on(async {
+            eastwest_agent::drain::drain(&settings.pin_dir, std::time::Duration::from_secs(drain)).await?;
             eastwest_dataplane::cleanup(&settings.pin_dir).await.context("cleanup is not complete")
         }),
         None => {

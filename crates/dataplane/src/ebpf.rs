@@ -1,5 +1,6 @@
 //! The dataplane that is a kernel's: programs, pinned maps, and the plan over them.
 
+pub(crate) mod retire;
 mod socket;
 mod stale;
 mod tables;

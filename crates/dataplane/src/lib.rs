@@ -25,6 +25,7 @@ use std::collections::BTreeMap;
 
 use eastwest_compile::{CompiledService, ServiceKey};
 
+pub use ebpf::retire::{forget_ended_flows, retire};
 pub use ebpf::{EbpfDataplane, Programs};
 pub use error::Error;
 pub use memory::{MemoryTables, Recording};
@@ -94,9 +95,10 @@ impl Applied {
 /// # Errors
 /// The first that occurred; the rest is done all the same.
 pub async fn cleanup(pin_dir: &std::path::Path) -> Result<(), Error> {
+    // The routes first: where kube-proxy serves again, a process of the node must not be stopped by them.
+    let addresses = address::remove().await;
     let pins = pins::remove_all(pin_dir);
     let filters = devices::remove_filters();
-    let addresses = address::remove().await;
     pins.and(filters).and(addresses)
 }
 

@@ -42,6 +42,14 @@ unsafe impl Pod for Wire<abi::Socket> {}
 unsafe impl Pod for Wire<abi::Source4> {}
 // SAFETY: as above.
 unsafe impl Pod for Wire<abi::Source6> {}
+// SAFETY: as above.
+unsafe impl Pod for Wire<abi::ConntrackKey4> {}
+// SAFETY: as above.
+unsafe impl Pod for Wire<abi::ConntrackKey6> {}
+// SAFETY: as above.
+unsafe impl Pod for Wire<abi::Conntrack4> {}
+// SAFETY: as above.
+unsafe impl Pod for Wire<abi::Conntrack6> {}
 
 /// `before`, if it took UDP flows and its successor in the place `id` does not.
 fn loses_udp(id: u32, before: &abi::Backend, after: &abi::Backend) -> Option<Gone> {
