@@ -86,24 +86,55 @@ fn parse(problem: &str) -> Option<Problem> {
     Some(((kind, namespace.to_owned(), name.to_owned()), message.to_owned()))
 }
 
-fn events(app: &App) -> Vec<Value> {
-    let states: Vec<NodeState> = app.realm(Kind::NodeState).store.read(|view| {
-        let all = view.range(Kind::NodeState, None, None);
-        all.filter_map(|o| serde_json::from_slice(&o.json).ok()).collect()
-    });
-    let mut nodes: BTreeMap<Problem, Vec<&str>> = BTreeMap::new();
-    for state in &states {
-        for (object, message) in state.status.problems.iter().filter_map(|p| parse(p)) {
-            // Who looks at a Service shall see what is wrong with its endpoints.
-            if let Some(service) = service_of(app, &object) {
-                let message = format!("EndpointSlice {}: {message}", object.2);
-                nodes.entry((service, message)).or_default().push(&state.metadata.name);
+/// Something that is wrong with an object, as nodes report it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectProblem {
+    pub kind: Kind,
+    pub namespace: String,
+    pub name: String,
+    /// Empty when the object is gone.
+    pub uid: String,
+    /// With the nodes that report it, a few of them by name.
+    pub text: String,
+}
+
+impl App {
+    /// What nodes report of single objects now.
+    pub fn problems(&self) -> Vec<ObjectProblem> {
+        let states: Vec<NodeState> = self.realm(Kind::NodeState).store.read(|view| {
+            let all = view.range(Kind::NodeState, None, None);
+            all.filter_map(|o| serde_json::from_slice(&o.json).ok()).collect()
+        });
+        let mut nodes: BTreeMap<Problem, Vec<&str>> = BTreeMap::new();
+        for state in &states {
+            for (object, message) in state.status.problems.iter().filter_map(|p| parse(p)) {
+                // Who looks at a Service shall see what is wrong with its endpoints.
+                if let Some(service) = service_of(self, &object) {
+                    let message = format!("EndpointSlice {}: {message}", object.2);
+                    nodes.entry((service, message)).or_default().push(&state.metadata.name);
+                }
+                nodes.entry((object, message)).or_default().push(&state.metadata.name);
             }
-            nodes.entry((object, message)).or_default().push(&state.metadata.name);
         }
+        nodes.into_iter().map(|(problem, nodes)| described(self, problem, &nodes)).collect()
     }
+}
+
+fn described(app: &App, ((kind, namespace, name), message): Problem, nodes: &[&str]) -> ObjectProblem {
+    const SHOWN: usize = 3;
+    let stored = app.store().get(&Key::new(kind, &namespace, &name));
+    let object: Value = stored.and_then(|o| serde_json::from_slice(&o.json).ok()).unwrap_or_default();
+    let uid = object["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
+    let mut who = nodes.iter().take(SHOWN).copied().collect::<Vec<_>>().join(", ");
+    if nodes.len() > SHOWN {
+        who += &format!(" and {} more", nodes.len() - SHOWN);
+    }
+    ObjectProblem { kind, namespace, name, uid, text: format!("{message} (on {who})") }
+}
+
+fn events(app: &App) -> Vec<Value> {
     let now = crate::transaction::now();
-    nodes.iter().enumerate().map(|(i, (problem, nodes))| event(app, i, problem, nodes, &now)).collect()
+    app.problems().iter().enumerate().map(|(i, problem)| event(i, problem, &now)).collect()
 }
 
 fn service_of(app: &App, (kind, namespace, name): &(Kind, String, String)) -> Option<(Kind, String, String)> {
@@ -113,23 +144,15 @@ fn service_of(app: &App, (kind, namespace, name): &(Kind, String, String)) -> Op
     Some((Kind::Service, namespace.clone(), service.clone()))
 }
 
-fn event(app: &App, number: usize, problem: &Problem, nodes: &[&str], now: &str) -> Value {
-    const SHOWN: usize = 3;
-    let ((kind, namespace, name), message) = problem;
-    let stored = app.store().get(&Key::new(*kind, namespace, name));
-    let object: Value = stored.and_then(|o| serde_json::from_slice(&o.json).ok()).unwrap_or_default();
-    let uid = object["metadata"]["uid"].as_str().unwrap_or_default();
-    let mut who = nodes.iter().take(SHOWN).copied().collect::<Vec<_>>().join(", ");
-    if nodes.len() > SHOWN {
-        who += &format!(" and {} more", nodes.len() - SHOWN);
-    }
+fn event(number: usize, problem: &ObjectProblem, now: &str) -> Value {
+    let ObjectProblem { kind, namespace, name, uid, text } = problem;
     json!({
         "kind": "Event", "apiVersion": "v1",
         "metadata": {"name": format!("{name}.{number}"), "namespace": namespace, "creationTimestamp": now},
         "involvedObject": {"kind": kind.name(), "apiVersion": kind.api_version(), "namespace": namespace,
             "name": name, "uid": uid},
         "type": "Warning", "reason": "NotFullyProgrammed",
-        "message": format!("{message} (on {who})"),
+        "message": text,
         "source": {"component": "eastwest-agent"}, "reportingComponent": "eastwest-agent", "reportingInstance": "",
         "firstTimestamp": now, "lastTimestamp": now, "count": 1,
     })

@@ -40,6 +40,7 @@ pub use auth::{Auth, Reviewer, Role};
 pub use body::BODY_MAX;
 pub use config::{Config, ConfigError};
 pub use error::{ApiError, Cause, Details, Problem, Status};
+pub use events::ObjectProblem;
 pub use kinds::Served;
 pub use mirror::{Mirrored, Reflected};
 pub use openapi::openapi_json;

@@ -20,6 +20,8 @@ use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::announce::Announcer;
+use crate::lease::Elector;
 use crate::review::TokenReviewer;
 use crate::{Settings, pki};
 
@@ -61,6 +63,17 @@ impl Cluster {
 
     pub fn mirror(&self, app: App, registry: &mut Registry) -> Mirror {
         Mirror::new(self.client.clone(), app, eastwest_mirror::Options::default(), registry)
+    }
+
+    /// What writes Events to the cluster, and what finds out whether it is this controller that does.
+    pub fn announcer(&self, app: App, mirror: &Mirror, registry: &mut Registry) -> (Elector, Announcer) {
+        let host = nix::unistd::gethostname().ok().and_then(|h| h.into_string().ok()).unwrap_or_default();
+        // A pod on the host's network has the node's name; another one may be on its way out there.
+        let me = format!("{host}_{:08x}", rand::random::<u32>());
+        let (elector, held) = Elector::new(self.client.clone(), &self.namespace, me.clone());
+        let client = self.client.clone();
+        let announcer = Announcer::new(client, &me, &self.namespace, app, mirror.status(), held, registry);
+        (elector, announcer)
     }
 
     /// The CA of all controllers: certificate and key, PEM. Waits for the API server.

@@ -1,7 +1,9 @@
 //! `eastwest-controller`: the API and the dashboard over a sled store. Wiring only.
 
+mod announce;
 mod cluster;
 mod dashboard;
+mod lease;
 mod metrics;
 mod pki;
 mod review;

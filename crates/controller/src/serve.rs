@@ -119,7 +119,11 @@ pub async fn run(settings: Settings, log_level: impl Fn() -> Result<String>) -> 
     match cluster {
         None => app.bootstrap().await.context("cannot create the system objects")?,
         Some(cluster) => {
-            in_cluster.spawn(cluster.mirror(app.clone(), &mut registry).run(stop.clone()));
+            let mirror = cluster.mirror(app.clone(), &mut registry);
+            let (elector, announcer) = cluster.announcer(app.clone(), &mirror, &mut registry);
+            in_cluster.spawn(mirror.run(stop.clone()));
+            in_cluster.spawn(elector.run(stop.clone()));
+            in_cluster.spawn(announcer.run(stop.clone()));
             in_cluster.spawn(cluster.keep_dns_service(stop.clone()));
         }
     }
