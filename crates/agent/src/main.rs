@@ -78,7 +78,7 @@ fn start(cli: &Cli, settings: Settings) -> anyhow::Result<()> {
     let level = logging::init(&settings.log_level, settings.log_format)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("runtime")?;
     let result = match cli.command {
-        Some(Command::Cleanup { kube_proxy: true , .. }) => runtime.block_on(async {
+        Some(Command::Cleanup { kube_proxy: true, .. }) => runtime.block_on(async {
             let done = eastwest_dataplane::kube_proxy::remove().await.context("cleanup is not complete")?;
             for what in &done.removed {
                 println!("removed {what}");

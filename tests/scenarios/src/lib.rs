@@ -7,11 +7,11 @@
 pub mod k8s;
 pub mod kubernetes;
 pub mod lab;
-pub mod load;
 mod objects;
 pub mod probe;
 mod run;
 mod table;
+pub mod traffic;
 
 pub use run::{Cluster, Outcome, Proxy, check, play};
 pub use table::{

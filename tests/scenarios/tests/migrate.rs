@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use eastwest_scenarios::k8s::{IMAGE, Kubernetes, serving};
-use eastwest_scenarios::load::{Count, Plan, Report};
+use eastwest_scenarios::traffic::{Count, Plan, Report};
 use serde_json::{Value, json};
 
 /// The same programs under another name, as an upgrade.
@@ -99,7 +99,7 @@ fn prepare(cluster: &Kubernetes) -> Result<Value> {
 }
 
 fn start(cluster: &Kubernetes, service: &Value) -> Result<Loads> {
-    let program = env!("CARGO_BIN_EXE_eastwest-load");
+    let program = env!("CARGO_BIN_EXE_eastwest-traffic");
     let ips = service["spec"]["clusterIPs"].as_array().context("clusterIPs")?;
     let ips: Vec<String> = ips.iter().filter_map(|ip| Some(format!("[{}]", ip.as_str()?))).collect();
     let services = ips.iter().map(|ip| {

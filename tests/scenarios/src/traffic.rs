@@ -1,4 +1,4 @@
-//! Steady traffic from where it runs, with everything counted that went wrong. `eastwest-load` takes a [`Plan`] as JSON in its
+//! Steady traffic from where it runs, with everything counted that went wrong. `eastwest-traffic` takes a [`Plan`] as JSON in its
 //! one argument; each line of its standard input begins a phase of that name, its end ends it, and then it prints what it
 //! counted, phase by phase.
 
