@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use eastwest_integration::peers::{repository, upstream};
+use eastwest_integration::peers::{debian, repository, upstream};
 use eastwest_integration::*;
 use eastwest_lab::{Families, Lab, Options, Plan, PodSpec};
 use http::Method;
@@ -107,6 +107,9 @@ fn each_finds_the_same() {
         let node = source("lookup.js");
         let classes = words(folder.path());
         let [glibc, musl, go] = ["glibc", "musl", "go"].map(built);
+        let (resolved, unpacked) = (source("resolved"), words(&debian(&["systemd-resolved"])?));
+        let dns_text = dns.to_string();
+        let beside = [resolved.as_str(), &unpacked, &dns_text];
         let resolvers: &[(&str, Vec<&str>, &[&str])] = &[
             ("glibc", vec![&glibc], &short),
             ("glibc, whole names", vec![&glibc], &whole),
@@ -115,6 +118,8 @@ fn each_finds_the_same() {
             ("Go", vec![&go], &short),
             ("Go, whole names", vec![&go], &whole),
             ("Node.js", vec!["node", &node], &whole),
+            ("glibc, systemd-resolved's stub", [&beside[..], &[&glibc]].concat(), &short),
+            ("Node.js, systemd-resolved's stub", [&beside[..], &["node", &node]].concat(), &whole),
             ("Java", vec!["java", "-cp", &classes, "Lookup"], &whole),
         ];
         let mut wrong = Vec::new();
@@ -139,7 +144,10 @@ fn each_finds_the_same() {
         }
         let server = format!("@{dns}");
         let ca = format!("+tls-ca={}", words(&certificate));
+        let stub = [&beside[..], &["dig", "@127.0.0.53", "+short"]].concat();
         for (who, argv) in [
+            ("dig, systemd-resolved's stub", stub.clone()),
+            ("dig +tcp, systemd-resolved's stub", [&stub[..], &["+tcp"]].concat()),
             ("dig", vec!["dig", &server, "+short"]),
             ("dig +tcp", vec!["dig", &server, "+short", "+tcp"]),
             ("dig +bufsize=512", vec!["dig", &server, "+short", "+bufsize=512"]),
