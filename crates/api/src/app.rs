@@ -148,6 +148,9 @@ impl App {
                         state.kind = Kind::NodeState.name().into();
                         state.metadata.name.clone_from(&node);
                         state.status.connected = app.is_connected(&node);
+                        if state.status.connected {
+                            state.metadata.annotations.remove(crate::peers::ANNOTATION_CONTROLLER);
+                        }
                         Ok(state)
                     })
                 })

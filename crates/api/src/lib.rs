@@ -19,6 +19,7 @@ mod kinds;
 mod mirror;
 mod openapi;
 mod patch;
+mod peers;
 mod read;
 mod request;
 mod resource;

@@ -22,6 +22,7 @@ use tracing::{info, warn};
 
 use crate::announce::Announcer;
 use crate::lease::Elector;
+use crate::peers::Peers;
 use crate::review::TokenReviewer;
 use crate::{Settings, pki};
 
@@ -63,6 +64,11 @@ impl Cluster {
 
     pub fn mirror(&self, app: App, registry: &mut Registry) -> Mirror {
         Mirror::new(self.client.clone(), app, eastwest_mirror::Options::default(), registry)
+    }
+
+    /// What asks the other controllers about their nodes.
+    pub fn peers(&self, ca: &(String, String)) -> Peers {
+        Peers::new(&self.namespace, ca)
     }
 
     /// What writes Events to the cluster, and what finds out whether it is this controller that does.

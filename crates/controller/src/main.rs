@@ -5,6 +5,7 @@ mod cluster;
 mod dashboard;
 mod lease;
 mod metrics;
+mod peers;
 mod pki;
 mod review;
 mod serve;

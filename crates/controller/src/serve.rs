@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use axum::Router;
 use axum_server::tls_rustls::RustlsConfig;
-use eastwest_api::{App, Auth, Config};
+use eastwest_api::{App, Auth, Config, Role};
 use eastwest_store::{Memory, Options, Sled, Store};
 use hyper_util::rt::TokioTimer;
 use prometheus_client::registry::Registry;
@@ -96,6 +96,7 @@ pub async fn run(settings: Settings, log_level: impl Fn() -> Result<String>) -> 
     let opened = tokio::task::spawn_blocking(open).await?;
     let store = opened.map_err(|e| anyhow::anyhow!("{e}. {}", restore_hint(&settings.data_dir, &backups)))?;
 
+    let mut peers = None;
     if let Some(cluster) = &cluster {
         let ca = tokio::select! {
             ca = cluster.shared_ca() => ca,
@@ -103,13 +104,15 @@ pub async fn run(settings: Settings, log_level: impl Fn() -> Result<String>) -> 
             _ = interrupt.recv() => return Ok(()),
         };
         pki::adopt(&settings.data_dir, &ca)?;
+        peers = Some(cluster.peers(&ca));
     }
     let pki = Pki::open(&settings.data_dir, pki::names(&settings.san, &host, settings.listen.ip()))?;
     let tokens = pki.tokens()?;
     pki::write_kubeconfigs(&settings.data_dir, &advertise_url, &pki, &tokens)?;
     let tls = RustlsConfig::from_config(pki.server_config()?);
 
-    let mut auth = Auth::new(tokens);
+    let of_peers = peers.as_ref().map(|p| (p.token().to_owned(), Role::Viewer));
+    let mut auth = Auth::new(tokens.into_iter().chain(of_peers));
     if let Some(cluster) = &cluster {
         auth = auth.with_reviewer(cluster.reviewer());
     }
@@ -124,6 +127,9 @@ pub async fn run(settings: Settings, log_level: impl Fn() -> Result<String>) -> 
             in_cluster.spawn(mirror.run(stop.clone()));
             in_cluster.spawn(elector.run(stop.clone()));
             in_cluster.spawn(announcer.run(stop.clone()));
+            if let Some(peers) = peers {
+                in_cluster.spawn(peers.run(app.clone(), stop.clone()));
+            }
             in_cluster.spawn(cluster.keep_dns_service(stop.clone()));
         }
     }
