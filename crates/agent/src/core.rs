@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use eastwest_client::Received;
 use eastwest_client::sync::{Event, Position};
-use eastwest_compile::{CompiledService, Context, Object, ServiceKey, State};
+use eastwest_compile::{CompiledService, Context, Object, Peers, ServiceKey, State};
 use eastwest_dataplane::{Dataplane, Error, Stats};
 use eastwest_dns::{Index, Update};
 use eastwest_model::{DnsRecord, Kind, Revision};
@@ -78,6 +78,7 @@ pub struct Core<D> {
     counters: BTreeMap<String, u64>,
     last_applied: Option<Instant>,
     checks: watch::Sender<Checks>,
+    peers: watch::Sender<Peers>,
     /// Something changed since the last snapshot that the journal does not have.
     changed: bool,
     journal: Option<Box<dyn Journal>>,
@@ -121,6 +122,7 @@ impl<D: Dataplane> Core<D> {
             latency: Duration::ZERO,
             triggers: Vec::new(),
             checks: watch::Sender::default(),
+            peers: watch::Sender::default(),
             counters: BTreeMap::new(),
             last_applied: None,
             changed: false,
@@ -432,6 +434,11 @@ impl<D: Dataplane> Core<D> {
         self.checks.subscribe()
     }
 
+    /// The other nodes that are ready, as they change.
+    pub fn peers(&self) -> watch::Receiver<Peers> {
+        self.peers.subscribe()
+    }
+
     /// This node is being deleted or scaled away.
     pub fn leaving(&self) -> bool {
         self.state.leaving()
@@ -473,6 +480,9 @@ impl<D: Dataplane> Core<D> {
 
     /// What is held is programmed now, unless something failed that may yet succeed.
     fn programmed(&mut self, start: Instant) {
+        if let Some(peers) = self.state.take_peers() {
+            self.peers.send_replace(peers);
+        }
         let done = Instant::now();
         if let Some(newest) = self.newest.take() {
             self.latency = done.saturating_duration_since(newest);

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use eastwest_dns::{Access, Corefile, CorefileError, Environment, Resolver};
@@ -35,6 +35,8 @@ pub struct Plans {
     environment: Environment,
     /// Served besides the node's own addresses.
     ranges: Vec<IpNet>,
+    /// The other nodes', as pods' questions may come from there.
+    peers: Arc<Mutex<Vec<IpAddr>>>,
     problems: Problems,
     /// What is followed now.
     followed: Option<(Option<Corefile>, Access)>,
@@ -46,6 +48,7 @@ impl Plans {
         settings: &Settings,
         identity: &Identity,
         listen: Vec<IpAddr>,
+        peers: Arc<Mutex<Vec<IpAddr>>>,
         problems: Problems,
     ) -> Self {
         let environment = Environment {
@@ -66,7 +69,8 @@ impl Plans {
             pods => ranges.extend(pods),
         }
         let path = settings.corefile.clone();
-        Self { resolver, path, environment, ranges, problems, followed: None }
+        ranges.extend(&settings.cluster_cidr);
+        Self { resolver, path, environment, ranges, peers, problems, followed: None }
     }
 
     /// Whether the Corefile wants endpoints to go by their pods' names; looked at once, at the start.
@@ -80,7 +84,8 @@ impl Plans {
 
     fn access(&self) -> Access {
         let own = self.environment.listen.iter().copied().chain(crate::node::all_addresses());
-        Access::only(self.ranges.iter().copied().chain(own.map(IpNet::from)))
+        let peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Access::only(self.ranges.iter().copied().chain(own.chain(peers).map(IpNet::from)))
     }
 
     /// Follows what the files say now. A Corefile with a mistake changes nothing: the one before stays, or at the
@@ -153,7 +158,7 @@ mod tests {
         let index = Arc::new(Index::new(IndexOptions::default()).unwrap());
         let resolver = Resolver::new(index, forwarder, metrics);
         let identity = Identity { name: "n1".into(), addresses: Vec::new(), pod_cidrs: Vec::new() };
-        Plans::new(resolver, &settings, &identity, Vec::new(), Problems::default())
+        Plans::new(resolver, &settings, &identity, Vec::new(), Arc::default(), Problems::default())
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use eastwest_dataplane::address;
 use eastwest_dns::{BindError, Resolver, Server, ServerOptions};
 use ipnet::IpNet;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::info;
@@ -18,6 +19,10 @@ const RETRY: Duration = Duration::from_secs(5);
 /// What is served, and where.
 pub struct Dns {
     pub addresses: Vec<SocketAddr>,
+    /// Where pods of other nodes are answered, whose own agent is down.
+    pub for_others: Vec<SocketAddr>,
+    /// Told when all `addresses` are served.
+    pub serving: watch::Sender<bool>,
     pub resolver: Arc<Resolver>,
     /// DNS over TLS is served besides, with this.
     pub tls: Option<Arc<rustls::ServerConfig>>,
@@ -29,7 +34,7 @@ impl Dns {
     /// that are served know nothing of it.
     pub async fn run(self, stop: CancellationToken) {
         let serving = TaskTracker::new();
-        let mut missing = self.addresses.clone();
+        let mut missing = [&self.addresses[..], &self.for_others].concat();
         while !missing.is_empty() {
             let mut left_out = Vec::new();
             missing.retain(|addr| match self.bind(*addr) {
@@ -43,6 +48,7 @@ impl Dns {
                     true
                 }
             });
+            self.serving.send_replace(!self.addresses.iter().any(|addr| missing.contains(addr)));
             self.problems.set("dns", (!left_out.is_empty()).then(|| left_out.join("; ")));
             if missing.is_empty() {
                 break;
@@ -57,7 +63,10 @@ impl Dns {
     }
 
     fn bind(&self, addr: SocketAddr) -> Result<Server, BindError> {
-        let options = ServerOptions { tls: self.tls.clone(), ..ServerOptions::default() };
+        let options = ServerOptions {
+            tls: self.tls.clone().filter(|_| self.addresses.contains(&addr)),
+            ..ServerOptions::default()
+        };
         Server::bind(&[addr], self.resolver.clone(), options)
     }
 }

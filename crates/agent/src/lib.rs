@@ -20,6 +20,7 @@ pub mod http;
 pub mod journal;
 pub mod logging;
 pub mod metrics;
+pub mod names;
 pub mod node;
 pub mod problems;
 pub mod report;

@@ -12,8 +12,8 @@ use eastwest_compile::Context;
 use eastwest_dataplane::devices::{DeviceOptions, Follower, NicMode, PodHook as Hook};
 use eastwest_dataplane::{Capacities, EbpfDataplane, Options, Programs};
 use eastwest_dns::{
-    ForwardOptions, Forwarder, Index, IndexOptions, Resolver, follow_resolv_conf, load_resolv_conf,
-    tls_config,
+    ForwardOptions, Forwarder, Index, IndexOptions, Resolver, ServerOptions, follow_resolv_conf,
+    load_resolv_conf, tls_config,
 };
 use eastwest_model::DeviceState;
 use prometheus_client::registry::Registry;
@@ -31,6 +31,7 @@ use crate::health_check;
 use crate::http;
 use crate::journal;
 use crate::metrics::{self, SyncMetrics};
+use crate::names;
 use crate::node::{Identity, all_addresses, cgroup2_mount, memory, node_port_addresses};
 use crate::problems::Problems;
 use crate::report;
@@ -43,6 +44,9 @@ const QUEUE: usize = 4096;
 const RETRY: Duration = Duration::from_secs(5);
 /// Time for everything to end.
 const STOP: Duration = Duration::from_secs(5);
+
+/// Questions that are here when others begin to be asked are answered in this time.
+const HANDED_OVER: Duration = Duration::from_millis(100);
 
 /// Longest time that a Corefile may hold up the end.
 const LAMEDUCK: Duration = Duration::from_secs(20);
@@ -70,6 +74,7 @@ pub fn dataplane_options(settings: &Settings, identity: &Identity) -> Options {
             slots: settings.capacity_slots,
             connections4: or(settings.capacity_connections4, sized.connections4),
             connections6: or(settings.capacity_connections6, sized.connections6),
+            answers: settings.capacity_dns_answers.max(1),
             ..sized
         },
         node_addresses: identity.addresses.clone(),
@@ -130,6 +135,7 @@ pub async fn run(mut settings: Settings, reload: impl Fn()) -> anyhow::Result<()
     .await?
     .context("cannot program the kernel")?;
     let programs = dataplane.programs();
+    let names = dataplane.names();
 
     let index = Arc::new(Index::new(IndexOptions {
         zones: vec![settings.zone.clone()],
@@ -141,8 +147,20 @@ pub async fn run(mut settings: Settings, reload: impl Fn()) -> anyhow::Result<()
     let resolver = Resolver::new(index.clone(), forwarder.clone(), dns_metrics.clone());
     let dns_addresses: Vec<_> =
         settings.node_local_dns.iter().chain(&settings.cluster_dns).copied().collect();
-    let mut plans =
-        Plans::new(resolver.clone(), &settings, &identity, dns_addresses.clone(), problems.clone());
+    if settings.dns_in_kernel {
+        resolver.publish(Arc::new(names::KernelAnswers(names.clone())), &ServerOptions::default());
+    }
+    let counted = names.clone();
+    dns_metrics.count_kernel(move || names::counts(&counted));
+    let peer_addresses = Arc::default();
+    let mut plans = Plans::new(
+        resolver.clone(),
+        &settings,
+        &identity,
+        dns_addresses.clone(),
+        Arc::clone(&peer_addresses),
+        problems.clone(),
+    );
     let context = Context {
         node: identity.name.as_str().into(),
         service_cidrs: settings.service_cidr.clone(),
@@ -178,6 +196,9 @@ pub async fn run(mut settings: Settings, reload: impl Fn()) -> anyhow::Result<()
 
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
+    let xdp = settings.pod_hook == PodHook::Xdp;
+    let served = names.serve(&programs, xdp, &dns_addresses);
+    problems.set("dnsInKernel", served.err().map(|e| e.to_string()));
     let (node_ports_tx, node_ports) = watch::channel(node_ports);
     let (devices_tx, devices) = watch::channel(Vec::new());
     let ranges = settings.service_cidr.clone();
@@ -195,13 +216,28 @@ pub async fn run(mut settings: Settings, reload: impl Fn()) -> anyhow::Result<()
         stop.clone(),
     ));
 
+    let others = identity.addresses.iter().filter(|_| settings.dns_peer_port != 0);
+    let (serving_tx, serving) = watch::channel(false);
     let dns = Dns {
         addresses: dns_addresses.into_iter().map(|ip| (ip, 53).into()).collect(),
+        for_others: others.map(|ip| (*ip, settings.dns_peer_port).into()).collect(),
+        serving: serving_tx,
         resolver: resolver.clone(),
         tls: dns_tls(&settings)?,
         problems: problems.clone(),
     };
     tasks.spawn(dns.run(stop.clone()));
+    let down = CancellationToken::new();
+    tasks.spawn(names::beat(names.clone(), index.clone(), serving, problems.clone(), down.clone()));
+    tasks.spawn(names::follow_peers(
+        names.clone(),
+        identity.name.clone(),
+        settings.dns_peer_port,
+        core.peers(),
+        peer_addresses,
+        problems.clone(),
+        stop.clone(),
+    ));
     let (plans_now, plans_due) = watch::channel(0);
     tasks.spawn(plans.run(plans_due, stop.clone()));
     let resolv_conf = settings.upstream_resolv_conf.clone();
@@ -288,13 +324,18 @@ pub async fn run(mut settings: Settings, reload: impl Fn()) -> anyhow::Result<()
                     info!(signal = name, "stopping; the kernel goes on with what is programmed");
                     // Who asks is told elsewhere meanwhile, that this DNS is about to end.
                     ending.store(true, Relaxed);
-                    tokio::time::sleep(resolver.lameduck().min(LAMEDUCK)).await;
+                    down.cancel();
+                    if let Err(e) = names.down() {
+                        warn!(error = %e, "pods are not told that this DNS ends");
+                    }
+                    tokio::time::sleep(resolver.lameduck().clamp(HANDED_OVER, LAMEDUCK)).await;
                     break false;
                 }
             },
             _ = &mut core_done => break true,
         }
     };
+    down.cancel();
     stop.cancel();
     following_resolv_conf.abort();
     let ended = tokio::time::timeout(STOP, async {

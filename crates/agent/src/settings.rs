@@ -123,6 +123,10 @@ settings! {
         dns_allow: Vec<IpNet> = Vec::new(),
         /// Walk the search list of a pod for it, by its own namespace: one round trip in place of several.
         dns_autopath: bool = true,
+        /// Answer pods' commonest questions, those for addresses of Services, in the kernel.
+        dns_in_kernel: bool = true,
+        /// Port at this node's addresses where pods of other nodes are answered while their own agent is down; 0: none.
+        dns_peer_port: u16 = 10_253,
         /// Bytes for the answers of upstreams that are kept.
         dns_cache_size: u64 = 32 << 20,
         /// Of the queries that the Corefile's `log` is for, each how-many-th is logged.
@@ -163,6 +167,8 @@ settings! {
         capacity_slots: u32 = 1_048_576,
         /// Entries for IPv4 connections, two each; 0: by the machine's memory.
         capacity_connections4: u32 = 0,
+        /// Answers to questions for names in the kernel.
+        capacity_dns_answers: u32 = 65_536,
         /// Entries for IPv6 connections, two each; 0: by the machine's memory.
         capacity_connections6: u32 = 0,
         /// What to log: error, warn, info, debug, trace, or a filter such as eastwest_agent=debug.

@@ -66,13 +66,18 @@ pub enum Object {
         name: Arc<str>,
         input: Arc<SplitInput>,
     },
-    /// This node; the others are not read.
+    /// This node.
     Node {
         name: Arc<str>,
         zone: Option<Arc<str>>,
         /// Being deleted, or about to be by the cluster autoscaler: load balancers shall send nothing new (KEP-3836).
         #[serde(default)]
         leaving: bool,
+    },
+    /// Another node, by the addresses at which others reach it; none while it is not ready.
+    Peer {
+        name: Arc<str>,
+        addresses: Arc<[IpAddr]>,
     },
 }
 
@@ -86,7 +91,7 @@ impl Object {
             Self::Record { namespace, name, .. } => (Kind::DnsRecord, namespace, name),
             Self::Pod { namespace, name, .. } => (Kind::Workload, namespace, name),
             Self::Split { namespace, name, .. } => (Kind::TrafficSplit, namespace, name),
-            Self::Node { name, .. } => (Kind::Node, "", name),
+            Self::Node { name, .. } | Self::Peer { name, .. } => (Kind::Node, "", name),
         }
     }
 }
@@ -317,12 +322,14 @@ impl Context {
         let zone = node.metadata.labels.get(LABEL_ZONE).filter(|z| !z.is_empty());
         let leaving = node.metadata.deletion_timestamp.is_some()
             || node.spec.taints.iter().any(|t| t.key == TAINT_TO_BE_DELETED);
-        let object = (*name == *self.node).then(|| Object::Node {
-            name: name.into(),
-            zone: zone.map(|z| z.as_str().into()),
-            leaving,
-        });
-        Decoded { object, problems: Vec::new() }
+        if *name == *self.node {
+            let zone = zone.map(|z| z.as_str().into());
+            return Object::Node { name: name.into(), zone, leaving }.into();
+        }
+        let mut conditions = node.status.conditions.iter().filter(|c| c.type_ == "Ready");
+        let ready = !leaving && conditions.all(|c| c.status == "True");
+        let addresses = node.internal_ips().filter(|_| ready).collect();
+        Object::Peer { name: name.into(), addresses }.into()
     }
 
     /// As [`decode`](Self::decode), from the model's form.

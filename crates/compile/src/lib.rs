@@ -21,5 +21,5 @@ pub use input::{
     Context, DecodeError, Decoded, EndpointInput, ExternalInput, Labels, Object, ServiceInput, ServiceMode,
     SliceInput, SplitInput,
 };
-pub use state::{Compiled, State, compile_all};
+pub use state::{Compiled, Peers, State, compile_all};
 pub use types::*;

@@ -13,6 +13,9 @@ use crate::{
     SplitInput,
 };
 
+/// Other nodes, and the addresses by which they are reached.
+pub type Peers = Vec<(Arc<str>, Arc<[IpAddr]>)>;
+
 /// What a node serves.
 pub type Compiled = BTreeMap<ServiceKey, CompiledService>;
 
@@ -31,6 +34,9 @@ pub struct State {
     split_owners: HashMap<Id, Arc<str>>,
     /// Once it is known.
     node: Option<OwnNode>,
+    /// The others.
+    peers: BTreeMap<Arc<str>, Arc<[IpAddr]>>,
+    peers_changed: bool,
     problems: HashMap<(Kind, Arc<str>, Arc<str>), Vec<String>>,
     /// One allocation for each name that many objects repeat.
     names: HashSet<Arc<str>>,
@@ -142,6 +148,11 @@ impl State {
                 touched
             }
             Object::Node { zone, leaving, .. } => self.set_node(Some(OwnNode { name, zone, leaving })),
+            Object::Peer { addresses, .. } => {
+                let old = self.peers.insert(name, addresses.clone());
+                self.peers_changed |= old.as_ref() != Some(&addresses);
+                Vec::new()
+            }
         }
     }
 
@@ -171,6 +182,13 @@ impl State {
             splits.first().is_some_and(|(_, s)| old.and_then(|l| s.group(l)) != new.and_then(|l| s.group(l)))
         };
         here.filter(|(_, splits)| moves(splits)).map(|(key, _)| key.clone()).collect()
+    }
+
+    /// The other nodes that are ready and their addresses, if they are others since the last call.
+    pub fn take_peers(&mut self) -> Option<Peers> {
+        let changed = std::mem::take(&mut self.peers_changed);
+        let ready = self.peers.iter().filter(|(_, addresses)| !addresses.is_empty());
+        changed.then(|| ready.map(|(name, addresses)| (name.clone(), addresses.clone())).collect())
     }
 
     fn set_node(&mut self, node: Option<OwnNode>) -> Vec<ServiceKey> {
@@ -218,7 +236,11 @@ impl State {
             }
             Kind::TrafficSplit => self.remove_split(&namespace, &name),
             Kind::Node if self.node.as_ref().is_some_and(|own| own.name == name) => self.set_node(None),
-            Kind::Node | Kind::NodeState => Vec::new(),
+            Kind::Node => {
+                self.peers_changed |= self.peers.remove(&name).is_some();
+                Vec::new()
+            }
+            Kind::NodeState => Vec::new(),
         }
     }
 
@@ -248,8 +270,16 @@ impl State {
         let records = self.records.keys().map(|(ns, n)| (Kind::DnsRecord, ns.clone(), n.clone()));
         let pods = self.pods.keys().map(|(ns, n)| (Kind::Workload, ns.clone(), n.clone()));
         let node = self.node.iter().map(|node| (Kind::Node, "".into(), node.name.clone()));
+        let peers = self.peers.keys().map(|name| (Kind::Node, "".into(), name.clone()));
         let splits = self.split_owners.keys().map(|(ns, n)| (Kind::TrafficSplit, ns.clone(), n.clone()));
-        services.chain(slices).chain(namespaces).chain(records).chain(pods).chain(splits).chain(node)
+        services
+            .chain(slices)
+            .chain(namespaces)
+            .chain(records)
+            .chain(pods)
+            .chain(splits)
+            .chain(node)
+            .chain(peers)
     }
 
     /// What this node serves for a Service; `None` when there is none. Pure in what was put and in the context's
@@ -373,6 +403,11 @@ impl State {
             zone: node.zone.clone(),
             leaving: node.leaving,
         }));
+        let peer = |(name, addresses): (&Arc<str>, &Arc<[IpAddr]>)| Object::Peer {
+            name: name.clone(),
+            addresses: addresses.clone(),
+        };
+        out.extend(self.peers.iter().map(peer));
         out
     }
 
@@ -424,6 +459,7 @@ pub fn compile_all(context: &Context, objects: impl IntoIterator<Item = Object>)
             }
             Object::Split { namespace, name, input } => drop(splits.insert((namespace, name), input)),
             Object::Node { zone: own, .. } => zone = own,
+            Object::Peer { .. } => {}
             Object::Namespace { .. } | Object::Record { .. } => {}
         }
     }

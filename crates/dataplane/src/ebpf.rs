@@ -1,5 +1,6 @@
 //! The dataplane that is a kernel's: programs, pinned maps, and the plan over them.
 
+mod names;
 pub(crate) mod retire;
 mod socket;
 mod stale;
@@ -25,6 +26,7 @@ use ipnet::IpNet;
 use crate::extent::QUARANTINE;
 use crate::plan::{Held, Plan, Rules};
 use crate::{Applied, Dataplane, Error, Options, Stats, pins, sys};
+pub use names::{NameCount, NodeNames};
 use stale::Gone;
 use tables::{KernelTables, Wire, failed};
 use upgrade::Upgrade;
@@ -90,6 +92,7 @@ pub struct EbpfDataplane {
     counters: PerCpuArray<MapData, u64>,
     config: Array<MapData, Wire<abi::Config>>,
     programs: Programs,
+    names: NodeNames,
     /// Where the socket programs are still to be attached.
     sockets: Option<Sockets>,
     /// Closes sockets whose backend is gone.
@@ -121,7 +124,8 @@ impl EbpfDataplane {
         let upgrade = Upgrade::find(&options.pin_dir)?;
         let maps_dir = pins::maps_dir(&options.pin_dir);
         check_pins(&maps_dir, options)?;
-        let ebpf = load(&maps_dir, options)?;
+        let mut ebpf = load(&maps_dir, options)?;
+        let names = NodeNames::take(&mut ebpf)?;
         // Descriptors of our own: programs name the object's by number, and are loaded later.
         let mut take = |name: &'static str| {
             let map = MapData::from_pin(maps_dir.join(name)).and_then(Map::from_map_data);
@@ -157,12 +161,18 @@ impl EbpfDataplane {
         if !upgrade.is_unknown() {
             attach_sockets(&programs, &mut sockets)?;
         }
-        Ok(Self { plan, tables, counters, config, programs, sockets, stale, started: Instant::now() })
+        let started = Instant::now();
+        Ok(Self { plan, tables, counters, config, programs, names, sockets, stale, started })
     }
 
     /// The programs that devices are hooked with.
     pub fn programs(&self) -> Programs {
         self.programs.clone()
+    }
+
+    /// The node's DNS, as far as the programs know it.
+    pub fn names(&self) -> NodeNames {
+        self.names.clone()
     }
 
     /// What the maps hold, read anew.
@@ -315,6 +325,7 @@ fn load(dir: &Path, options: &Options) -> Result<Ebpf, Error> {
             loader.map_max_entries(name, entries);
         }
     }
+    loader.map_max_entries(abi::names::maps::ANSWERS, options.capacities.answers);
     let set_retval = u32::from(at_least(5, 18));
     if set_retval == 0 {
         tracing::warn!("before Linux 5.18 a refused connection of a host's process fails with EPERM");
@@ -406,6 +417,7 @@ fn write_config(
     if !left_out.is_empty() {
         tracing::warn!(ranges = ?left_out, "too many ranges of virtual addresses: nothing is refused or dropped in these");
     }
+    config.flags |= abi::config_flags::NAMES;
     if options.nic_redirect {
         config.flags |= abi::config_flags::NIC_REDIRECT;
     }

@@ -26,7 +26,7 @@ use std::collections::BTreeMap;
 use eastwest_compile::{CompiledService, ServiceKey};
 
 pub use ebpf::retire::{forget_ended_flows, retire};
-pub use ebpf::{EbpfDataplane, Programs};
+pub use ebpf::{EbpfDataplane, NameCount, NodeNames, Programs};
 pub use error::Error;
 pub use memory::{MemoryTables, Recording};
 pub use options::{Capacities, Options};

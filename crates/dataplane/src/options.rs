@@ -20,6 +20,8 @@ pub struct Capacities {
     pub sockets: u32,
     /// Clients of Service ports with ClientIP affinity, of each family: who was longest away is forgotten first.
     pub affinities: u32,
+    /// Answers to questions for names, 256 bytes each as they are used.
+    pub answers: u32,
 }
 
 impl Default for Capacities {
@@ -32,6 +34,7 @@ impl Default for Capacities {
             connections6: 131_072,
             sockets: 65_536,
             affinities: 65_536,
+            answers: 65_536,
         }
     }
 }

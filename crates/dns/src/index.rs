@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use arc_swap::{ArcSwap, Guard};
@@ -14,6 +14,8 @@ use eastwest_compile::{CompiledService, ServiceKey};
 use eastwest_model::DnsRecord;
 
 use crate::map::{ByAddress, Map};
+use crate::plan::Plan;
+use crate::published::Publisher;
 use crate::wire::{Name, encode_name, presentation};
 
 mod entry;
@@ -97,6 +99,7 @@ pub struct Index {
     state: ArcSwap<State>,
     /// Writers take turns; readers never wait.
     writer: Mutex<()>,
+    publisher: OnceLock<Publisher>,
 }
 
 /// [`IndexOptions`] as look-ups need them.
@@ -211,6 +214,7 @@ impl Index {
         Ok(Self {
             state: ArcSwap::from_pointee(State { serial: now(), zones, ..State::default() }),
             writer: Mutex::new(()),
+            publisher: OnceLock::new(),
         })
     }
 
@@ -221,7 +225,7 @@ impl Index {
     /// As [`Index::new`]; nothing has changed then.
     pub fn configure(&self, options: &IndexOptions) -> Result<(), IndexError> {
         let zones = Arc::new(Zones::new(options)?);
-        self.update(|u| u.state.zones = zones);
+        self.update(|u| (u.state.zones, u.all) = (zones, true));
         Ok(())
     }
 
@@ -233,11 +237,42 @@ impl Index {
     /// Several changes that readers see as one.
     pub fn update<R>(&self, change: impl FnOnce(&mut Update) -> R) -> R {
         let _turn = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut update = Update { state: State::clone(&self.state.load()) };
+        let old = self.state.load_full();
+        let mut update = Update { state: State::clone(&old), touched: BTreeSet::new(), all: false };
         let result = change(&mut update);
-        update.state.serial = now().max(update.state.serial);
-        self.state.store(Arc::new(update.state));
+        let Update { mut state, touched, all } = update;
+        state.serial = now().max(state.serial);
+        let state = Arc::new(state);
+        self.state.store(state.clone());
+        match self.publisher.get() {
+            Some(publisher) if all => publisher.all(&state),
+            Some(publisher) => publisher.services(&old, &state, &touched),
+            None => {}
+        }
         result
+    }
+
+    /// Keeps `publisher`'s table on what is known, from now on. Once only: others are refused.
+    pub(crate) fn publish(&self, publisher: Publisher) {
+        let _turn = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.publisher.set(publisher).is_ok() {
+            self.publish_all();
+        }
+    }
+
+    /// Publishes by another plan.
+    pub(crate) fn publish_by(&self, plan: Arc<Plan>) {
+        let _turn = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(publisher) = self.publisher.get() {
+            publisher.set_plan(plan);
+            self.publish_all();
+        }
+    }
+
+    fn publish_all(&self) {
+        if let Some(publisher) = self.publisher.get() {
+            publisher.all(&self.state.load());
+        }
     }
 
     /// Replaces the set of namespaces that exist.
@@ -269,7 +304,7 @@ impl Index {
     /// Says whether everything has been loaded once. Until then a missing name is answered SERVFAIL, not NXDOMAIN:
     /// a client then asks again in place of believing that the name does not exist.
     pub fn set_synced(&self, synced: bool) {
-        self.update(|u| u.state.synced = synced);
+        self.update(|u| u.set_synced(synced));
     }
 
     pub fn synced(&self) -> bool {
@@ -307,6 +342,10 @@ impl Index {
 #[derive(Debug)]
 pub struct Update {
     state: State,
+    /// Services whose answers may have changed.
+    touched: BTreeSet<Arc<[u8]>>,
+    /// All answers may have.
+    all: bool,
 }
 
 impl Update {
@@ -317,6 +356,7 @@ impl Update {
             return;
         };
         let namespace: Box<[u8]> = id[usize::from(id[0]) + 1..].into();
+        self.touched.insert(id.clone());
         match service {
             Some(service) => {
                 let id = self.state.services.get(&*id).map_or(id, |old| old.key.clone());
@@ -391,6 +431,7 @@ impl Update {
         records: impl IntoIterator<Item = &'a DnsRecord>,
     ) -> Vec<(String, RecordError)> {
         self.state.records = Records::default();
+        self.all = true;
         let mut refused = Vec::new();
         for record in records {
             let meta = &record.metadata;
@@ -412,12 +453,27 @@ impl Update {
         record: Option<&DnsRecord>,
     ) -> Result<(), RecordError> {
         let zones = self.state.zones.clone();
-        self.state.records.apply(&zones, &format!("{namespace}/{name}"), record)
+        let object = format!("{namespace}/{name}");
+        self.touch_record(&object);
+        let applied = self.state.records.apply(&zones, &object, record);
+        self.touch_record(&object);
+        applied
     }
 
     /// As [`Index::set_synced`].
     pub fn set_synced(&mut self, synced: bool) {
+        self.all |= self.state.synced != synced;
         self.state.synced = synced;
+    }
+
+    /// A record at a Service's own name has a say in its answers.
+    fn touch_record(&mut self, object: &str) {
+        let Some((name, _)) = self.state.records.name_of(object).and_then(|wire| Name::read(wire, 0)) else {
+            return;
+        };
+        if name.count() > 3 && name.label(2) == b"svc" {
+            self.touched.insert(name.labels(0, 2).into());
+        }
     }
 
     fn namespace(&mut self, key: Box<[u8]>, change: impl FnOnce(&mut Namespace)) {

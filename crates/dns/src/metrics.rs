@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Error;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::collector::Collector;
@@ -177,6 +177,26 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
+    fn new(addr: SocketAddr, transport: Transport) -> Self {
+        Self {
+            server: format!("{}://{addr}", if transport == Transport::Tls { "tls" } else { "dns" }),
+            proto: match transport {
+                Transport::Udp => "udp",
+                Transport::Tcp | Transport::Tls => "tcp",
+            },
+            family: if addr.is_ipv4() { "1" } else { "2" },
+            requests: std::array::from_fn(|_| 0.into()),
+            responses: std::array::from_fn(|_| std::array::from_fn(|_| 0.into())),
+            dnssec_ok: 0.into(),
+            duration: Histogram::new(&TIMES, 1e-9),
+            request_size: Histogram::new(&SIZES, 1.0),
+            response_size: Histogram::new(&SIZES, 1.0),
+            cache_requests: 0.into(),
+            cache_hits: std::array::from_fn(|_| 0.into()),
+            drops: std::array::from_fn(|_| 0.into()),
+        }
+    }
+
     pub(crate) fn request(&self, qtype: u16, size: usize, dnssec_ok: bool) {
         let slot = TYPES.iter().position(|(t, _)| *t == qtype).unwrap_or(OTHER);
         self.requests[slot].fetch_add(1, Relaxed);
@@ -215,11 +235,63 @@ struct Upstream {
     probes_failed: u64,
 }
 
+/// Questions that the kernel has answered, or sent to another node, at one address of the node.
+#[derive(Clone, Copy, Debug)]
+pub struct KernelCount {
+    pub server: SocketAddr,
+    /// Questions for A and for AAAA.
+    pub types: [u64; 2],
+    pub dnssec_ok: u64,
+    /// Octets of all questions, of all answers.
+    pub request_bytes: u64,
+    pub response_bytes: u64,
+    /// Questions of more than 100 octets; none has more than 200.
+    pub request_100: u64,
+    /// Answers of more than 100 octets, of more than 200; none has more than 300.
+    pub response_100: u64,
+    pub response_200: u64,
+    /// Packets sent to another node as the agent did not answer.
+    pub elsewhere: u64,
+}
+
+impl KernelCount {
+    /// As a worker would have counted it. Nobody has measured the times; all are below the first bound.
+    fn counters(&self) -> Counters {
+        let counters = Counters::new(self.server, Transport::Udp);
+        let all = self.types[0] + self.types[1];
+        for (slot, n) in self.types.iter().enumerate() {
+            counters.requests[slot].store(*n, Relaxed);
+        }
+        counters.responses[Plugin::Kubernetes as usize][0].store(all, Relaxed);
+        counters.dnssec_ok.store(self.dnssec_ok, Relaxed);
+        counters.duration.counts[0].store(all, Relaxed);
+        counters.request_size.counts[1].store(all.saturating_sub(self.request_100), Relaxed);
+        counters.request_size.counts[2].store(self.request_100, Relaxed);
+        counters.request_size.sum.store(self.request_bytes, Relaxed);
+        counters.response_size.counts[1].store(all.saturating_sub(self.response_100), Relaxed);
+        let between = self.response_100.saturating_sub(self.response_200);
+        counters.response_size.counts[2].store(between, Relaxed);
+        counters.response_size.counts[3].store(self.response_200, Relaxed);
+        counters.response_size.sum.store(self.response_bytes, Relaxed);
+        counters
+    }
+}
+
+/// Reads the kernel's counts.
+struct Kernel(Box<dyn Fn() -> Vec<KernelCount> + Send + Sync>);
+
+impl std::fmt::Debug for Kernel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Kernel")
+    }
+}
+
 /// All DNS metrics of a process. Give it to each [`crate::Server`] and [`crate::Forwarder`], and register it once.
 #[derive(Debug, Default)]
 pub struct Metrics {
     workers: Mutex<Vec<Arc<Counters>>>,
     upstreams: Mutex<BTreeMap<SocketAddr, Upstream>>,
+    kernel: OnceLock<Kernel>,
     pub(crate) rejected: AtomicU64,
     /// Answers given past their end.
     pub(crate) cache_stale: AtomicU64,
@@ -240,25 +312,14 @@ impl Metrics {
     }
 
     pub(crate) fn worker(&self, addr: SocketAddr, transport: Transport) -> Arc<Counters> {
-        let counters = Arc::new(Counters {
-            server: format!("{}://{addr}", if transport == Transport::Tls { "tls" } else { "dns" }),
-            proto: match transport {
-                Transport::Udp => "udp",
-                Transport::Tcp | Transport::Tls => "tcp",
-            },
-            family: if addr.is_ipv4() { "1" } else { "2" },
-            requests: std::array::from_fn(|_| 0.into()),
-            responses: std::array::from_fn(|_| std::array::from_fn(|_| 0.into())),
-            dnssec_ok: 0.into(),
-            duration: Histogram::new(&TIMES, 1e-9),
-            request_size: Histogram::new(&SIZES, 1.0),
-            response_size: Histogram::new(&SIZES, 1.0),
-            cache_requests: 0.into(),
-            cache_hits: std::array::from_fn(|_| 0.into()),
-            drops: std::array::from_fn(|_| 0.into()),
-        });
+        let counters = Arc::new(Counters::new(addr, transport));
         self.workers.lock().unwrap_or_else(PoisonError::into_inner).push(counters.clone());
         counters
+    }
+
+    /// Adds what the kernel answers, as `read` tells it, from now on. Only the first is taken.
+    pub fn count_kernel(&self, read: impl Fn() -> Vec<KernelCount> + Send + Sync + 'static) {
+        let _ = self.kernel.set(Kernel(Box::new(read)));
     }
 
     fn upstream(&self, to: SocketAddr, change: impl FnOnce(&mut Upstream)) {
@@ -342,7 +403,10 @@ struct DnsCollector(Arc<Metrics>);
 
 impl Collector for DnsCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
-        let workers = self.0.workers.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut workers = self.0.workers.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let kernel = self.0.kernel.get().map_or_else(Vec::new, |kernel| kernel.0());
+        workers.extend(kernel.iter().map(|count| Arc::new(count.counters())));
+        in_kernel(&kernel, &mut encoder)?;
         requests(&workers, &mut encoder)?;
         sizes_and_times(&workers, &mut encoder)?;
         self.cache(&workers, &mut encoder)?;
@@ -400,6 +464,29 @@ fn requests(workers: &[Arc<Counters>], e: &mut DescriptorEncoder<'_>) -> Result<
         e,
         "eastwest_dns_dropped",
         "Messages and connections that got no answer, by reason.",
+        counter,
+    )
+}
+
+/// What of the questions no agent has seen: they are among CoreDNS' own metrics too.
+fn in_kernel(kernel: &[KernelCount], e: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
+    let (mut answers, mut elsewhere) = (Sums::default(), Sums::default());
+    for count in kernel {
+        let labels = || vec![("server", format!("dns://{}", count.server))];
+        answers.add(labels(), count.types[0] + count.types[1]);
+        elsewhere.add(labels(), count.elsewhere);
+    }
+    let counter = MetricType::Counter;
+    answers.encode(
+        e,
+        "eastwest_dns_kernel_answers",
+        "Questions of pods that the kernel has answered.",
+        counter,
+    )?;
+    elsewhere.encode(
+        e,
+        "eastwest_dns_elsewhere",
+        "Packets of pods sent to another node's DNS as this node's did not answer.",
         counter,
     )
 }

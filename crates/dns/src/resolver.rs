@@ -10,7 +10,9 @@ use arc_swap::ArcSwap;
 use crate::access::Access;
 use crate::corefile::{Corefile, CorefileError, Environment};
 use crate::plan::{Autopath, Plan};
-use crate::{Forwarder, Index, Metrics};
+use crate::published::{AnswerTable, Publisher};
+use crate::writer::Limits;
+use crate::{Forwarder, Index, Metrics, ServerOptions};
 
 /// Answers queries; give it to each [`crate::Server`].
 #[derive(Debug)]
@@ -66,11 +68,20 @@ impl Resolver {
         plan.access = access;
         plan.node.clone_from(&environment.node);
         plan.refresh();
-        self.plan.store(Arc::new(plan));
+        let plan = Arc::new(plan);
+        self.plan.store(plan.clone());
+        self.index.publish_by(plan);
         if corefile.is_some() {
             self.forwarder.forget();
         }
         Ok(())
+    }
+
+    /// Keeps the answers that `table` gives in place of a server with `options` on what is known, from now on. Only the first
+    /// table is taken.
+    pub fn publish(&self, table: Arc<dyn AnswerTable>, options: &ServerOptions) {
+        let limits = Limits { udp: options.udp_payload() };
+        self.index.publish(Publisher::new(table, self.plan.load_full(), limits));
     }
 
     /// Reads hosts files and resolv.conf files of the plan again; call it every few seconds.

@@ -68,6 +68,12 @@ impl Default for ServerOptions {
     }
 }
 
+impl ServerOptions {
+    pub(crate) fn udp_payload(&self) -> u16 {
+        self.udp_payload.clamp(512, 4096)
+    }
+}
+
 /// An address that cannot be listened on.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {addr}/{proto}: {source}")]
@@ -123,7 +129,7 @@ impl Server {
         let listeners =
             addresses.iter().map(|a| Listener::bind(*a, workers, &options)).collect::<Result<Vec<_>, _>>()?;
         resolver.forwarder.add_own(listeners.iter().map(|l| l.addr));
-        let limits = Limits { udp: options.udp_payload.clamp(512, 4096) };
+        let limits = Limits { udp: options.udp_payload() };
         let shared = Arc::new(Shared {
             metrics: resolver.metrics.clone(),
             engine: Arc::new(Engine { resolver, limits, idle: (options.idle.as_millis() / 100) as u16 }),

@@ -132,6 +132,8 @@ macro_rules! pod {
     )*};
 }
 
+pub mod names;
+
 /// Ranges of virtual addresses that the programs know, of each family.
 pub const RANGES: usize = 4;
 
@@ -519,6 +521,8 @@ pub mod config_flags {
     /// All Services are programmed: of the addresses in `Config::ranges4` and `ranges6` those that have no entry are
     /// nobody's, and no other address is looked for.
     pub const SERVICE_RANGES: u32 = 1 << 2;
+    /// Questions of pods to the node's DNS are looked at (`names`). Off when the node is given back.
+    pub const NAMES: u32 = 1 << 8;
 }
 
 /// `Frontend::flags`.

@@ -1,6 +1,7 @@
 //! The same decisions over memory: tables as hash maps, packets as vectors of bytes.
 
 mod craft;
+mod names;
 mod packet;
 mod tables;
 
@@ -11,7 +12,10 @@ pub use tables::HostMaps;
 use eastwest_abi::{Addr4, Addr6};
 
 use crate::wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6};
-use crate::{Verdict, Work, nic_egress, nic_ingress, pod_egress, pod_ingress};
+use crate::{
+    Asked, Maps, Named, Verdict, Work, answer, asks, elsewhere, lives, nic_egress, nic_ingress, pod_egress,
+    pod_ingress,
+};
 
 /// Which of the programs runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +37,7 @@ pub fn run(program: Program, maps: &mut HostMaps, packet: &mut HostPacket) -> Ve
         ETHERTYPE_IPV4 => {
             let work = &mut Work::<Addr4>::default();
             match program {
-                Program::PodIngress => pod_ingress(maps, packet, work),
+                Program::PodIngress => ingress(maps, packet, work),
                 Program::PodEgress => pod_egress(maps, packet, work),
                 Program::NicIngress => nic_ingress(maps, packet, work),
                 Program::NicEgress => nic_egress(maps, packet, work),
@@ -42,12 +46,25 @@ pub fn run(program: Program, maps: &mut HostMaps, packet: &mut HostPacket) -> Ve
         ETHERTYPE_IPV6 => {
             let work = &mut Work::<Addr6>::default();
             match program {
-                Program::PodIngress => pod_ingress(maps, packet, work),
+                Program::PodIngress => ingress(maps, packet, work),
                 Program::PodEgress => pod_egress(maps, packet, work),
                 Program::NicIngress => nic_ingress(maps, packet, work),
                 Program::NicEgress => nic_egress(maps, packet, work),
             }
         }
         _ => Verdict::Pass,
+    }
+}
+
+/// As the programs at a pod's device do it.
+fn ingress<A: Named>(maps: &mut HostMaps, packet: &mut HostPacket, work: &mut Work<A>) -> Verdict
+where
+    HostMaps: Maps<A>,
+{
+    match pod_ingress(maps, packet, work) {
+        Verdict::Names if !asks(maps, work) => Verdict::Pass,
+        Verdict::Names if maps.answering && lives(maps) => answer(maps, packet, work, &mut Asked::default()),
+        Verdict::Names => elsewhere(maps, packet, work),
+        verdict => verdict,
     }
 }

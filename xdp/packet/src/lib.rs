@@ -18,6 +18,7 @@ mod headers;
 #[cfg(any(test, feature = "host"))]
 pub mod host;
 mod icmp;
+mod names;
 mod nic;
 mod parse;
 mod pod;
@@ -32,6 +33,7 @@ mod work;
 
 pub use address::Address;
 pub use choose::{Owner, holds};
+pub use names::{Asked, Bulk, NameMaps, Named, Told, answer, asks, elsewhere, lives, lower};
 pub use nic::{nic_egress, nic_ingress};
 pub use parse::{Flow, Parsed};
 pub use pod::{pod_egress, pod_ingress};

@@ -6,6 +6,7 @@ use crate::address::Address;
 use crate::choose::{self, Opening, Place};
 use crate::hard;
 use crate::icmp;
+use crate::names;
 use crate::parse::Parsed;
 use crate::refuse::refuse;
 use crate::rewrite::{rewrite, turn_around};
@@ -27,6 +28,9 @@ pub fn pod_ingress<A: Address, M: Maps<A>, P: Packet>(
             if known != Known::Yes {
                 let opening = asked(maps, work, known == Known::Again);
                 if opening != Opening::FLOW {
+                    if opening == Opening::NONE && work.flow.key.dport == names::PORT {
+                        return Verdict::Names;
+                    }
                     return not_opened(maps, packet, work, opening);
                 }
             }

@@ -194,7 +194,7 @@ fn report<A: Address, P: Packet>(
 
 /// A fresh network header to the sender. `options`: bytes of options or extension headers that follow it.
 #[inline(always)]
-fn network_header<A: Address, P: Packet>(
+pub(crate) fn network_header<A: Address, P: Packet>(
     packet: &mut P,
     flow: &Flow<A>,
     from: A,

@@ -22,6 +22,8 @@ pub enum Verdict {
     Neighbour(u32),
     /// Untouched to the tc program behind this XDP program, which can do what XDP cannot.
     Handover,
+    /// It may be a question for the node's DNS, which is then dealt with by the functions of `names`; else as `Pass`.
+    Names,
 }
 
 /// The tables of one family, and the surroundings.

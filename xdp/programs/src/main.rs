@@ -10,6 +10,7 @@ mod floor;
 mod kernel;
 mod link;
 mod maps;
+mod names;
 mod nic;
 mod pod;
 mod socket;

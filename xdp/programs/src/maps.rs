@@ -1,14 +1,15 @@
 //! The maps. Sizes here are defaults: user space sets `max_entries` before it loads the object.
 
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
-use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray};
+use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray};
 use aya_ebpf::macros::btf_map;
+use eastwest_abi::names::{Answer, NameCounts, Names, Question, SERVERS, word};
 use eastwest_abi::{
     Addr4, Addr6, Affinity, AffinityKey4, AffinityKey6, Backend, Config, Conntrack4, Conntrack6,
     ConntrackKey4, ConntrackKey6, EndpointKey4, EndpointKey6, Fragment, FragmentKey4, FragmentKey6, Frontend,
     FrontendKey4, FrontendKey6, Socket, SocketKey, Source4, Source6, counter,
 };
-use eastwest_packet::Work;
+use eastwest_packet::{Asked, Work};
 
 #[btf_map]
 pub static CONFIG: Array<Config, 1> = Array::new();
@@ -52,3 +53,20 @@ pub static COUNTERS: PerCpuArray<u64, { counter::COUNT as usize }> = PerCpuArray
 pub static WORK4: PerCpuArray<Work<Addr4>, 1> = PerCpuArray::new();
 #[btf_map]
 pub static WORK6: PerCpuArray<Work<Addr6>, 1> = PerCpuArray::new();
+
+#[btf_map]
+pub static NAMES: Array<Names, 1> = Array::new();
+#[btf_map]
+pub static NAMES_WORDS: Array<u64, { word::COUNT as usize }> = Array::new();
+#[btf_map]
+pub static ANSWERS: HashMap<Question, Answer, 65536, 1> = HashMap::new();
+#[btf_map]
+pub static NAMES_COUNTS: PerCpuArray<NameCounts, { 2 * SERVERS }> = PerCpuArray::new();
+#[btf_map]
+pub static ANSWER_TC: ProgramArray<1> = ProgramArray::new();
+#[btf_map]
+pub static ANSWER_XDP: ProgramArray<1> = ProgramArray::new();
+
+/// Memory for a question.
+#[btf_map]
+pub static ASKED: PerCpuArray<Asked, 1> = PerCpuArray::new();

@@ -4,15 +4,16 @@ use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
 use eastwest_abi::{Addr4, Addr6};
 use eastwest_packet::wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6};
-use eastwest_packet::{Address, Maps, Packet, Verdict, pod_egress, pod_ingress};
+use eastwest_packet::{Address, Maps, Named, Packet, Verdict, pod_egress, pod_ingress};
 
 use crate::kernel::{Kernel, Memory};
 use crate::link::ethertype;
+use crate::names::{Caller, names};
 use crate::tc::{GO_ON, TcPacket};
 use crate::xdp::XdpPacket;
 
 #[inline(always)]
-fn ingress<P: Packet>(packet: &mut P) -> Verdict {
+fn ingress<P: Caller>(packet: &mut P) -> Verdict {
     match ethertype(packet) {
         ETHERTYPE_IPV4 => ingress_of::<Addr4, P>(packet),
         ETHERTYPE_IPV6 => ingress_of::<Addr6, P>(packet),
@@ -21,12 +22,15 @@ fn ingress<P: Packet>(packet: &mut P) -> Verdict {
 }
 
 #[inline(always)]
-fn ingress_of<A: Memory + Address, P: Packet>(packet: &mut P) -> Verdict
+fn ingress_of<A: Memory + Named, P: Caller>(packet: &mut P) -> Verdict
 where
     Kernel: Maps<A>,
 {
     let Some(work) = A::work() else { return Verdict::Pass };
-    pod_ingress(&mut Kernel, packet, work)
+    match pod_ingress(&mut Kernel, packet, work) {
+        Verdict::Names => names::<A, P>(packet),
+        verdict => verdict,
+    }
 }
 
 #[inline(always)]

@@ -22,7 +22,7 @@ const BPF_F_IPV6: u64 = 1 << 7;
 
 /// The packet.
 pub struct TcPacket {
-    skb: *mut __sk_buff,
+    pub skb: *mut __sk_buff,
 }
 
 impl TcPacket {
@@ -99,7 +99,7 @@ impl TcPacket {
     #[inline(always)]
     pub fn end(&self, verdict: Verdict) -> i32 {
         match verdict {
-            Verdict::Pass | Verdict::Handover => GO_ON,
+            Verdict::Pass | Verdict::Names | Verdict::Handover => GO_ON,
             Verdict::Drop => TC_ACT_SHOT as i32,
             // SAFETY: takes no memory.
             Verdict::Back => unsafe { bpf_redirect(self.device(), 0) as i32 },

@@ -12,7 +12,7 @@ use crate::maps::NICS;
 
 /// The packet.
 pub struct XdpPacket {
-    ctx: *mut xdp_md,
+    pub ctx: *mut xdp_md,
 }
 
 impl XdpPacket {
@@ -37,7 +37,7 @@ impl XdpPacket {
     #[inline(always)]
     pub fn end(&self, verdict: Verdict) -> u32 {
         match verdict {
-            Verdict::Pass | Verdict::Neighbour(_) => xdp_action::XDP_PASS,
+            Verdict::Pass | Verdict::Names | Verdict::Neighbour(_) => xdp_action::XDP_PASS,
             Verdict::Drop => xdp_action::XDP_DROP,
             Verdict::Back => xdp_action::XDP_TX,
             Verdict::Transmit(device) => {

@@ -28,7 +28,7 @@ pub async fn retire(pin_dir: &Path) -> Result<(), Error> {
     let mut config =
         Array::<_, Wire<abi::Config>>::try_from(map).map_err(|e| failed(abi::maps::CONFIG, "open", e))?;
     let mut now = config.get(&0, 0).map_err(|e| failed(abi::maps::CONFIG, "read", e))?;
-    now.0.flags &= !config_flags::SERVICE_RANGES;
+    now.0.flags &= !(config_flags::SERVICE_RANGES | config_flags::NAMES);
     config.set(0, now, 0).map_err(|e| failed(abi::maps::CONFIG, "write", e))?;
     forget::<Wire<abi::FrontendKey4>>(pin_dir, abi::maps::FRONTENDS4)?;
     forget::<Wire<abi::FrontendKey6>>(pin_dir, abi::maps::FRONTENDS6)?;

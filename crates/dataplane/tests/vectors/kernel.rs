@@ -4,12 +4,12 @@ use std::net::IpAddr;
 use std::process::Command;
 
 use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{Array, HashMap, MapData, PerCpuArray};
+use aya::maps::{Array, HashMap, MapData, PerCpuArray, ProgramArray};
 use aya::programs::{ProgramError, SchedClassifier, TestRun, TestRunOptions, TestRunResult, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use eastwest_abi::{
     Addr4, AffinityKey4, AffinityKey6, Config, Conntrack4, Conntrack6, ConntrackKey4, ConntrackKey6,
-    FragmentKey4, FragmentKey6, Source, maps, programs,
+    FragmentKey4, FragmentKey6, Source, maps, names, programs,
 };
 use eastwest_dataplane::object::OBJECT;
 use eastwest_packet::Verdict;
@@ -62,8 +62,14 @@ impl Kernel {
         }
         let mut ebpf = loader.load(OBJECT).expect("the object");
         let (xdp, tc): (Vec<&str>, Vec<&str>) = others.iter().partition(|name| name.ends_with("_xdp"));
-        for name in
-            [programs::POD_INGRESS_XDP, programs::NIC_INGRESS_XDP, programs::EMPTY_XDP].into_iter().chain(xdp)
+        for name in [
+            programs::POD_INGRESS_XDP,
+            programs::NIC_INGRESS_XDP,
+            programs::EMPTY_XDP,
+            names::programs::ANSWER_XDP,
+        ]
+        .into_iter()
+        .chain(xdp)
         {
             let program: &mut Xdp = ebpf.program_mut(name).expect(name).try_into().expect(name);
             program.load().unwrap_or_else(|error| panic!("{name}: {error:?}"));
@@ -76,6 +82,7 @@ impl Kernel {
             programs::NIC_EGRESS_TC,
             programs::NIC_HANDOVER_TC,
             programs::EMPTY_TC,
+            names::programs::ANSWER_TC,
         ]
         .into_iter()
         .chain(tc)
@@ -108,6 +115,52 @@ impl Kernel {
         let mut nics = HashMap::<_, u32, u32>::try_from(self.map(maps::NICS)).expect("hash");
         nics.insert(nic, 1, 0).expect("insert");
         self.forget();
+    }
+
+    /// Makes the maps of names hold what the tables do, and the programs that answer callable.
+    #[allow(dead_code, reason = "the tests of packets ask no names")]
+    pub fn fill_names(&mut self, from: &HostMaps) {
+        use names::{maps, word};
+        let mut places =
+            Array::<_, [u8; size_of::<names::Names>()]>::try_from(self.map(maps::NAMES)).expect("array");
+        places.set(0, bytes(&from.names), 0).expect("set");
+        self.beat();
+        let mut words = Array::<_, u64>::try_from(self.map(maps::NAMES_WORDS)).expect("array");
+        if from.words[word::BEAT as usize] == 0 {
+            words.set(word::BEAT, 0, 0).expect("set");
+        }
+        words.set(word::SERIAL, from.words[word::SERIAL as usize], 0).expect("set");
+        self.replace::<{ size_of::<names::Question>() }, { size_of::<names::Answer>() }>(
+            maps::ANSWERS,
+            from.answers.iter().map(|(k, v)| (bytes(k), bytes(v))),
+        );
+        let calls =
+            [(names::programs::ANSWER_TC, maps::ANSWER_TC), (names::programs::ANSWER_XDP, maps::ANSWER_XDP)];
+        for (name, array) in calls {
+            let fd = match self.ebpf.program(name).expect(name) {
+                aya::programs::Program::Xdp(program) => program.fd(),
+                aya::programs::Program::SchedClassifier(program) => program.fd(),
+                _ => panic!("{name}"),
+            };
+            let fd = fd.expect(name).try_clone().expect("dup");
+            let mut array = ProgramArray::try_from(self.map(array)).expect(name);
+            if from.answering {
+                array.set(0, &fd, 0).expect("set");
+            } else {
+                let _ = array.clear_index(&0);
+            }
+        }
+    }
+
+    /// Says again that the agent lives.
+    #[allow(dead_code, reason = "the tests of packets ask no names")]
+    pub fn beat(&mut self) {
+        let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: writes the one structure.
+        unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut now) };
+        let beat = now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64;
+        let mut words = Array::<_, u64>::try_from(self.map(names::maps::NAMES_WORDS)).expect("array");
+        words.set(names::word::BEAT, beat, 0).expect("set");
     }
 
     /// Makes the lists of clients those of the tables.

@@ -62,6 +62,11 @@ impl Records {
         self.interior.contains(name)
     }
 
+    /// The name that an object's records are at.
+    pub(super) fn name_of(&self, object: &str) -> Option<&[u8]> {
+        self.objects.get(object).map(|name| &**name)
+    }
+
     pub(super) fn apply(
         &mut self,
         zones: &Zones,

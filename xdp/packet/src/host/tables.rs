@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 
+use eastwest_abi::names::{Answer, NameCounts, Names, Question, SERVERS, word};
 use eastwest_abi::{
     Addr4, Addr6, Affinity, AffinityKey, Backend, Config, Conntrack, ConntrackKey, EndpointKey4,
     EndpointKey6, Extent, Fragment, FragmentKey, Frontend, FrontendKey4, FrontendKey6, RANGES, Range, Range4,
@@ -39,6 +40,14 @@ pub struct HostMaps {
     pub capacity: usize,
     /// By `eastwest_abi::counter`.
     pub counters: [u64; counter::COUNT as usize],
+    /// DNS of the node.
+    pub names: Names,
+    /// By `eastwest_abi::names::word`.
+    pub words: [u64; word::COUNT as usize],
+    /// The agent's process is there.
+    pub answering: bool,
+    pub answers: HashMap<Question, Answer>,
+    pub name_counts: [NameCounts; 2 * SERVERS],
     /// State of the random numbers; any but 0.
     pub random: u64,
 }
@@ -64,6 +73,11 @@ impl Default for HostMaps {
             clock: 64_000,
             capacity: usize::MAX,
             counters: [0; counter::COUNT as usize],
+            names: Names::default(),
+            words: [0; word::COUNT as usize],
+            answering: false,
+            answers: HashMap::new(),
+            name_counts: [NameCounts::default(); 2 * SERVERS],
             random: 0x9e37_79b9_7f4a_7c15,
         }
     }
