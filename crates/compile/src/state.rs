@@ -101,8 +101,10 @@ impl State {
                 let service = self.intern(&input.service);
                 if let Some(input) = Arc::get_mut(&mut input) {
                     input.service = service.clone();
-                    for target in input.endpoints.iter_mut().filter_map(|e| e.target.as_mut()) {
-                        *target = self.intern(target);
+                    for e in &mut input.endpoints {
+                        for name in [&mut e.target, &mut e.hostname].into_iter().flatten() {
+                            *name = self.intern(name);
+                        }
                     }
                 }
                 let mut touched = Vec::new();

@@ -36,7 +36,7 @@ pub(crate) struct Endpoints {
     v4: Box<[Endpoint<Ipv4Addr>]>,
     v6: Box<[Endpoint<Ipv6Addr>]>,
     /// Sorted, lower case.
-    hostnames: Box<[Box<[u8]>]>,
+    hostnames: Box<[Arc<str>]>,
     ports: Box<[Arc<[DnsPort]>]>,
 }
 
@@ -103,8 +103,12 @@ impl Entry {
 
 impl Endpoints {
     fn new(endpoints: &[DnsEndpoint]) -> Self {
-        let lower = |h: &Arc<str>| h.to_ascii_lowercase().into_bytes().into_boxed_slice();
-        let mut hostnames: Vec<Box<[u8]>> =
+        // Shared with whoever gave it, as it nearly always is in lower case.
+        let lower = |h: &Arc<str>| match h.bytes().any(|b| b.is_ascii_uppercase()) {
+            true => h.to_ascii_lowercase().into(),
+            false => h.clone(),
+        };
+        let mut hostnames: Vec<Arc<str>> =
             endpoints.iter().filter_map(|e| e.hostname.as_ref()).map(lower).collect();
         hostnames.retain(|h| (1..=63).contains(&h.len()));
         hostnames.sort_unstable();
@@ -144,7 +148,7 @@ impl Endpoints {
     fn target<A: Into<IpAddr> + Copy>(&self, e: &Endpoint<A>) -> Target<'_> {
         Target {
             addr: e.addr.into(),
-            hostname: self.hostnames.get(e.host as usize).map(|h| &**h),
+            hostname: self.hostnames.get(e.host as usize).map(|h| h.as_bytes()),
             ports: self.ports.get(e.ports as usize).map_or(&[], |p| p),
         }
     }
@@ -180,7 +184,7 @@ impl Endpoints {
 
     /// Endpoints whose name is `label`: their hostname, else their address with dashes.
     pub(crate) fn named(&self, label: &[u8]) -> Vec<Target<'_>> {
-        if let Ok(host) = self.hostnames.binary_search_by(|h| (**h).cmp(label)) {
+        if let Ok(host) = self.hostnames.binary_search_by(|h| h.as_bytes().cmp(label)) {
             let host = host as u32;
             let v4 = self.v4.iter().filter(|e| e.host == host).map(|e| self.target(e));
             return v4.chain(self.v6.iter().filter(|e| e.host == host).map(|e| self.target(e))).collect();
