@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use eastwest_client::Received;
 use eastwest_client::sync::{Event, Position};
 use eastwest_compile::{CompiledService, Context, Object, Peers, ServiceKey, State};
-use eastwest_dataplane::{Dataplane, Error, Stats};
+use eastwest_dataplane::{Connections, Dataplane, Error, Stats};
 use eastwest_dns::{Index, Update};
 use eastwest_model::{DnsRecord, Kind, Revision};
 use serde::Deserialize;
@@ -544,6 +544,11 @@ impl<D: Dataplane> Core<D> {
             counters: self.counters.clone(),
             last_applied: self.last_applied,
         }
+    }
+
+    /// Connections opened, by Service port.
+    pub fn connections(&self) -> Vec<Connections> {
+        self.dataplane.connections()
     }
 
     /// How full the kernel's tables are.

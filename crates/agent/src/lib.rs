@@ -14,6 +14,7 @@ pub mod corefile;
 pub mod discovery;
 pub mod dns;
 pub mod drain;
+pub mod flows;
 pub mod health;
 pub mod health_check;
 pub mod http;

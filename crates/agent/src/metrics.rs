@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use eastwest_client::Following;
-use eastwest_dataplane::Level;
+use eastwest_dataplane::{Connections, Level};
 use eastwest_model::DeviceState;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
@@ -134,6 +134,7 @@ pub struct Node {
     pub following: watch::Receiver<Following>,
     pub devices: watch::Receiver<Vec<DeviceState>>,
     pub levels: watch::Receiver<Vec<(&'static str, Level)>>,
+    pub connections: watch::Receiver<Vec<Connections>>,
     pub problems: crate::problems::Problems,
 }
 
@@ -184,6 +185,18 @@ impl Collector for Node {
         prometheus_client::metrics::info::Info::new(build).encode(encoder)?;
         let counters: Vec<_> = status.counters.iter().map(|(name, value)| (name.as_str(), *value)).collect();
         all.counters("eastwest_packets", "Decisions of the kernel programs, by kind", "reason", &counters)?;
+        let kind = ConstCounter::new(0u64).metric_type();
+        let help = "Connections opened through a Service port on this node, since its agent started";
+        let mut services = all.0.encode_descriptor("eastwest_service_connections", help, None, kind)?;
+        for one in self.connections.borrow().iter() {
+            let labels = [
+                ("namespace", &*one.service.namespace),
+                ("service", &*one.service.name),
+                ("port", &*one.port),
+                ("protocol", protocol(one.protocol)),
+            ];
+            ConstCounter::new(one.opened).encode(services.encode_family(&labels)?)?;
+        }
         let levels = self.levels.borrow().clone();
         let used: Vec<_> = levels.iter().map(|(name, level)| (*name, f64::from(level.used))).collect();
         all.gauges("eastwest_table_entries", "Entries in use of the kernel's tables", "table", &used)?;
@@ -197,6 +210,15 @@ impl Collector for Node {
         all.gauges("eastwest_devices", "Devices hooked, by mode", "mode", &modes)?;
         let failed = devices.iter().filter(|d| d.error.is_some()).count();
         all.gauge("eastwest_devices_failed", "Devices that could not be hooked", failed as f64)
+    }
+}
+
+fn protocol(number: u8) -> &'static str {
+    match number {
+        6 => "TCP",
+        17 => "UDP",
+        132 => "SCTP",
+        _ => "other",
     }
 }
 

@@ -26,6 +26,7 @@ use crate::core::Core;
 use crate::corefile::Plans;
 use crate::discovery::Discovery;
 use crate::dns::{Dns, keep_addresses};
+use crate::flows::Flows;
 use crate::health::{self, Health};
 use crate::health_check;
 use crate::http;
@@ -128,7 +129,7 @@ pub async fn run(mut settings: Settings, reload: impl Fn()) -> anyhow::Result<()
         problems.set("cgroup", Some(text.into()));
     }
     let devices = device_options(&settings, &identity);
-    let dataplane = tokio::task::spawn_blocking(move || {
+    let mut dataplane = tokio::task::spawn_blocking(move || {
         let dataplane = EbpfDataplane::open(&options)?;
         devices.load(&dataplane.programs()).map(|()| dataplane)
     })
@@ -136,6 +137,7 @@ pub async fn run(mut settings: Settings, reload: impl Fn()) -> anyhow::Result<()
     .context("cannot program the kernel")?;
     let programs = dataplane.programs();
     let names = dataplane.names();
+    let flows = Flows::new(dataplane.take_events()?, settings.flow_sampling);
 
     let index = Arc::new(Index::new(IndexOptions {
         zones: vec![settings.zone.clone()],
@@ -248,6 +250,7 @@ pub async fn run(mut settings: Settings, reload: impl Fn()) -> anyhow::Result<()
     let held = core.held().cloned();
     let (status_tx, status) = watch::channel(core.status());
     let (levels_tx, levels) = watch::channel(levels_of(&core));
+    let (connections_tx, connections) = watch::channel(Vec::new());
     let (events, received) = mpsc::channel(QUEUE);
     let (following_tx, following) = watch::channel(Following::default());
     let health = Health::new(sync_metrics.clone());
@@ -268,6 +271,7 @@ pub async fn run(mut settings: Settings, reload: impl Fn()) -> anyhow::Result<()
         following,
         devices,
         levels,
+        connections,
         problems: problems.clone(),
     }));
     let mut dns_registry = Registry::default();
@@ -294,6 +298,7 @@ pub async fn run(mut settings: Settings, reload: impl Fn()) -> anyhow::Result<()
         node_ports,
         status: status_tx,
         levels: levels_tx,
+        connections: connections_tx,
         snapshots,
         metrics: sync_metrics,
         health,
@@ -301,7 +306,7 @@ pub async fn run(mut settings: Settings, reload: impl Fn()) -> anyhow::Result<()
         stop: stop.clone(),
     };
     let mut core_done = worker.start()?;
-    tasks.spawn(controller(discovery, held, events, following_tx, sources, stop.clone()));
+    tasks.spawn(controller(discovery, held, events, following_tx, sources, flows, stop.clone()));
     tasks.close();
 
     let mut other_network = std::pin::pin!(Discovery::other_network(network));
@@ -365,6 +370,7 @@ async fn controller(
     events: mpsc::Sender<Received>,
     following: watch::Sender<Following>,
     sources: report::Sources,
+    flows: Flows,
     stop: CancellationToken,
 ) {
     let node = sources.identity.name.clone();
@@ -397,7 +403,8 @@ async fn controller(
         };
         tokio::select! {
             () = follow(follower) => return,
-            () = report::run(client, sources.clone(), stop.clone()) => return,
+            () = report::run(client.clone(), sources.clone(), stop.clone()) => return,
+            () = flows.clone().run(client, node.clone()) => return,
             () = discovery.changed(following.subscribe()) => {}
             () = stop.cancelled() => return,
         }

@@ -159,6 +159,8 @@ settings! {
         dns_ready_listen: SocketAddr = any(8181),
         /// Whether DNS lives, as CoreDNS tells it.
         dns_health_listen: SocketAddr = any(8080),
+        /// Of so many new connections and refusals one is told to the controller; 0: none, unless somebody asks there.
+        flow_sampling: u32 = 0,
         /// Entries for frontends of each family.
         capacity_frontends: u32 = 131_072,
         /// Entries for backends.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use eastwest_client::Received;
-use eastwest_dataplane::{Dataplane, Level};
+use eastwest_dataplane::{Connections, Dataplane, Level};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -22,6 +22,8 @@ const BATCH: usize = 1024;
 /// Shortest time between two snapshots.
 const SNAPSHOT: Duration = Duration::from_secs(3);
 const TICK: Duration = Duration::from_secs(1);
+/// Ticks between two readings of all Service ports' connections.
+const CONNECTIONS: u64 = 10;
 
 /// The core on a thread of its own: it makes system calls, and DNS shall not wait for them.
 pub struct Worker<D: Dataplane> {
@@ -31,6 +33,8 @@ pub struct Worker<D: Dataplane> {
     pub node_ports: watch::Receiver<Vec<IpAddr>>,
     pub status: watch::Sender<Status>,
     pub levels: watch::Sender<Vec<(&'static str, Level)>>,
+    /// Connections opened, by Service port, every ten seconds.
+    pub connections: watch::Sender<Vec<Connections>>,
     pub snapshots: Snapshots,
     pub metrics: Arc<SyncMetrics>,
     pub health: Arc<Health>,
@@ -71,6 +75,7 @@ impl<D: Dataplane + 'static> Worker<D> {
         let mut saving: Option<JoinHandle<std::io::Result<()>>> = None;
         let mut saved: Option<Instant> = None;
         let mut open = true;
+        let mut ticks = 0u64;
         loop {
             tokio::select! {
                 biased;
@@ -81,6 +86,10 @@ impl<D: Dataplane + 'static> Worker<D> {
                     self.core.tick();
                     self.health.idle();
                     self.levels.send_replace(levels_of(&self.core));
+                    if ticks.is_multiple_of(CONNECTIONS) {
+                        self.connections.send_replace(self.core.connections());
+                    }
+                    ticks += 1;
                 }
                 Ok(()) = self.node_ports.changed() => {
                     let addresses = self.node_ports.borrow_and_update().clone();

@@ -109,6 +109,7 @@ impl Agent {
             node_ports: watch::channel(Vec::new()).1,
             status: status_tx,
             levels: watch::channel(Vec::new()).0,
+            connections: watch::channel(Vec::new()).0,
             snapshots,
             health: Health::new(metrics.clone()),
             metrics,

@@ -40,6 +40,7 @@ pub(crate) struct Inner {
     /// Open agent streams by node.
     connected: Mutex<HashMap<String, usize>>,
     pub(crate) closing: CancellationToken,
+    pub(crate) flows: crate::flows::Flows,
     /// The mirrored objects are not all here yet.
     incomplete: AtomicBool,
     pub(crate) observer: Option<Observer>,
@@ -69,6 +70,7 @@ impl App {
             auth,
             connected: Mutex::default(),
             closing: CancellationToken::new(),
+            flows: crate::flows::Flows::default(),
             incomplete: AtomicBool::new(false),
             observer,
             requests: tokio::sync::Semaphore::new(REQUESTS_MAX),

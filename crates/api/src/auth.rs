@@ -39,7 +39,8 @@ impl Role {
         }
         let writes = [Method::POST, Method::PUT, Method::PATCH].contains(method);
         let own = |p: ResourcePath<'_>| matches!(p.kind, Kind::Node | Kind::NodeState);
-        self == Role::Agent && writes && ResourcePath::parse(path).is_some_and(own)
+        let tells = *method == Method::POST && path == "/v1/agent/flows";
+        self == Role::Agent && (tells || writes && ResourcePath::parse(path).is_some_and(own))
     }
 }
 

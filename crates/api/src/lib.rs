@@ -15,6 +15,7 @@ mod derived;
 mod discovery;
 mod error;
 mod events;
+mod flows;
 mod kinds;
 mod mirror;
 mod openapi;

@@ -30,7 +30,7 @@ use crate::error::{Problem, Status};
 use crate::kinds::Served;
 use crate::read::json_response;
 use crate::resource::base;
-use crate::{ApiError, App, events, stream, topology, trace};
+use crate::{ApiError, App, events, flows, stream, topology, trace};
 
 /// Our own paths, with their part of the document.
 pub fn own() -> OpenApiRouter<App> {
@@ -38,6 +38,8 @@ pub fn own() -> OpenApiRouter<App> {
         .routes(routes!(stream::agent_stream))
         .routes(routes!(topology::topology))
         .routes(routes!(trace::trace))
+        .routes(routes!(flows::list, flows::sample))
+        .routes(routes!(flows::report))
         .routes(routes!(events::all))
         .routes(routes!(events::namespaced))
 }

@@ -82,7 +82,11 @@ async fn front(State(app): State<App>, request: Request, next: Next) -> Response
     let plural = resource.as_ref().map_or("", |r| r.kind.plural());
     let response = match admit(&app, &method, &path, request.headers()).await {
         Err(e) => answer(&path, e),
-        Ok(()) if verb == "WATCH" || path == "/v1/agent/stream" => next.run(request).await,
+        Ok(())
+            if verb == "WATCH" || matches!(&*path, "/v1/agent/stream" | "/v1/agent/flows" | "/v1/flows") =>
+        {
+            next.run(request).await
+        }
         Ok(()) => match tokio::time::timeout(TURN, app.0.requests.acquire()).await {
             Ok(Ok(_turn)) => next.run(request).await,
             _ => answer(&path, ApiError::too_many_requests()),

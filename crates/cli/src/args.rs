@@ -4,7 +4,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 
 use crate::lab::{AskArgs, LabCommand, ServeArgs};
-use crate::{apply, delete, demo, dns, get, migrate, status, trace, wait};
+use crate::{apply, delete, demo, dns, flows, get, migrate, status, trace, wait};
 
 /// Services, DNS and their state on every node of a cluster.
 #[derive(Parser, Debug)]
@@ -46,6 +46,8 @@ pub enum Command {
     Dns(dns::DnsArgs),
     /// Move a Kubernetes cluster from kube-proxy and CoreDNS to eastwest, node by node, and back
     Migrate(migrate::MigrateArgs),
+    /// Show new connections through Services, and what is refused or dropped, as it happens
+    Flows(flows::FlowsArgs),
     /// Build and use clusters of network namespaces on this machine
     Lab(LabCommand),
     /// Show in a lab of three nodes what Services do, and check each claim

@@ -6,6 +6,7 @@ mod args;
 mod delete;
 mod demo;
 mod dns;
+mod flows;
 mod get;
 mod interrupt;
 mod kinds;
@@ -58,6 +59,7 @@ fn run(args: Args) -> Result<ExitCode> {
         Command::Trace(args) => block_on(trace::run(to, args)),
         Command::Migrate(args) => block_on(migrate::run(to, args)),
         Command::Dns(args) => dns::run(to, args),
+        Command::Flows(args) => block_on(flows::run(to, args)),
         Command::Version => {
             say!("eastwest {}", env!("CARGO_PKG_VERSION"));
             Ok(ExitCode::SUCCESS)

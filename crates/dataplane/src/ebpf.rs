@@ -15,7 +15,7 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use aya::maps::{Array, Map, MapData, MapInfo, PerCpuArray};
+use aya::maps::{Array, Map, MapData, MapInfo, PerCpuArray, RingBuf};
 use aya::programs::{Program, ProgramError};
 use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfLoader};
@@ -23,12 +23,14 @@ use eastwest_abi as abi;
 use eastwest_compile::{CompiledService, ServiceKey};
 use ipnet::IpNet;
 
+use crate::events::Events;
 use crate::extent::QUARANTINE;
 use crate::plan::{Held, Plan, Rules};
-use crate::{Applied, Dataplane, Error, Options, Stats, pins, sys};
+use crate::{Applied, Connections, Dataplane, Error, Options, Stats, pins, sys};
 pub use names::{NameCount, NodeNames};
 use stale::Gone;
-use tables::{KernelTables, Wire, failed};
+pub(crate) use tables::failed;
+use tables::{KernelTables, Mapped, Wire};
 use upgrade::Upgrade;
 
 /// All maps, with sizes of key and value for a look at pinned ones.
@@ -95,6 +97,9 @@ pub struct EbpfDataplane {
     names: NodeNames,
     /// Where the socket programs are still to be attached.
     sockets: Option<Sockets>,
+    /// Connections by Service port.
+    connections: Mapped,
+    events: Option<(RingBuf<MapData>, Array<MapData, u32>)>,
     /// Closes sockets whose backend is gone.
     stale: Sender<Vec<Gone>>,
     started: Instant,
@@ -135,6 +140,24 @@ impl EbpfDataplane {
             .map_err(|error| failed(abi::maps::CONFIG, "open", error))?;
         let counters = PerCpuArray::try_from(take(abi::maps::COUNTERS)?)
             .map_err(|error| failed(abi::maps::COUNTERS, "open", error))?;
+        // Not pinned: found by their numbers.
+        let own = |name: &'static str| -> Result<Map, Error> {
+            let id = match ebpf.map(name) {
+                Some(Map::Array(map) | Map::RingBuf(map)) => map.info().map(|info| info.id()),
+                _ => return Err(Error::Missing(name)),
+            };
+            let map = id.and_then(MapData::from_id).and_then(Map::from_map_data);
+            map.map_err(|error| failed(name, "open", error))
+        };
+        let Map::Array(connections) = own(abi::maps::CONNECTIONS)? else {
+            return Err(Error::Missing(abi::maps::CONNECTIONS));
+        };
+        let connections = Mapped::new(abi::maps::CONNECTIONS, &connections, size_of::<u64>())?;
+        let ring = RingBuf::try_from(own(abi::maps::EVENTS)?)
+            .map_err(|error| failed(abi::maps::EVENTS, "open", error))?;
+        let sampling = Array::try_from(own(abi::maps::SAMPLING)?)
+            .map_err(|error| failed(abi::maps::SAMPLING, "open", error))?;
+        let events = Some((ring, sampling));
         let stale = stale::start(take(abi::maps::SOCKETS)?)?;
         let mut tables = KernelTables::new(&mut take)?;
         write_config(&mut config, &tables, options)?;
@@ -161,8 +184,19 @@ impl EbpfDataplane {
         if !upgrade.is_unknown() {
             attach_sockets(&programs, &mut sockets)?;
         }
-        let started = Instant::now();
-        Ok(Self { plan, tables, counters, config, programs, names, sockets, stale, started })
+        Ok(Self {
+            plan,
+            tables,
+            counters,
+            config,
+            programs,
+            names,
+            sockets,
+            connections,
+            events,
+            stale,
+            started: Instant::now(),
+        })
     }
 
     /// The programs that devices are hooked with.
@@ -173,6 +207,14 @@ impl EbpfDataplane {
     /// The node's DNS, as far as the programs know it.
     pub fn names(&self) -> NodeNames {
         self.names.clone()
+    }
+
+    /// The ring of events; `None` the second time. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// When it cannot be waited for.
+    pub fn take_events(&mut self) -> Result<Option<Events>, Error> {
+        self.events.take().map(|(ring, sampling)| Events::new(ring, sampling)).transpose()
     }
 
     /// What the maps hold, read anew.
@@ -252,6 +294,14 @@ impl Dataplane for EbpfDataplane {
             .collect()
     }
 
+    fn connections(&self) -> Vec<Connections> {
+        let ports = self.plan.ports().filter_map(|(service, (protocol, port), id)| {
+            let opened = self.connections.load_u64(id).filter(|opened| *opened > 0)?;
+            Some(Connections { service: service.clone(), protocol: *protocol, port: port.clone(), opened })
+        });
+        ports.collect()
+    }
+
     fn stats(&self) -> Stats {
         self.plan.stats()
     }
@@ -326,6 +376,7 @@ fn load(dir: &Path, options: &Options) -> Result<Ebpf, Error> {
         }
     }
     loader.map_max_entries(abi::names::maps::ANSWERS, options.capacities.answers);
+    loader.map_max_entries(abi::maps::CONNECTIONS, options.capacities.frontends.max(1));
     let set_retval = u32::from(at_least(5, 18));
     if set_retval == 0 {
         tracing::warn!("before Linux 5.18 a refused connection of a host's process fails with EPERM");

@@ -10,6 +10,7 @@ pub mod clsact;
 pub mod devices;
 mod ebpf;
 mod error;
+pub mod events;
 pub mod extent;
 pub mod ids;
 pub mod kube_proxy;
@@ -59,11 +60,27 @@ pub trait Dataplane: Send {
     /// When the map cannot be read.
     fn counters(&self) -> Result<BTreeMap<String, u64>, Error>;
 
+    /// Connections opened through each Service port since the programs were loaded, with the port's protocol number and
+    /// name; those without any are left out.
+    fn connections(&self) -> Vec<Connections> {
+        Vec::new()
+    }
+
     /// How full the tables are.
     fn stats(&self) -> Stats;
 
     /// What is not programmed as asked, and why: frontends claimed by two Services, Services that found no room.
     fn problems(&self) -> Vec<String>;
+}
+
+/// Connections of a Service port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connections {
+    pub service: ServiceKey,
+    pub protocol: u8,
+    /// Name of the port; may be empty.
+    pub port: std::sync::Arc<str>,
+    pub opened: u64,
 }
 
 /// What a call did.

@@ -171,7 +171,7 @@ impl Service {
 }
 
 /// A Service port within its Service: protocol number and name.
-type Port = (u8, Arc<str>);
+pub type Port = (u8, Arc<str>);
 
 #[derive(Debug)]
 struct Installed {
@@ -414,6 +414,12 @@ impl Plan {
         let mut applied = Applied::default();
         self.add_sources(tables, abi::CLUSTER_CLIENTS, &ranges, &mut applied)?;
         self.keep_sources(tables, abi::CLUSTER_CLIENTS, &ranges, &mut applied)
+    }
+
+    /// Service ports with their ids.
+    pub fn ports(&self) -> impl Iterator<Item = (&ServiceKey, &Port, u32)> {
+        let all = self.services.iter();
+        all.flat_map(|(key, service)| service.ports.iter().map(move |(port, id)| (key, port, *id)))
     }
 
     /// Tries services again that found no room, if some has come free since and has rested. Costs nothing otherwise.

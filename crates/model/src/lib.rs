@@ -6,6 +6,7 @@
 
 mod dnsrecord;
 mod endpointslice;
+mod flow;
 mod meta;
 mod namespace;
 mod node;
@@ -21,6 +22,7 @@ mod workload;
 
 pub use dnsrecord::*;
 pub use endpointslice::*;
+pub use flow::*;
 pub use meta::*;
 pub use namespace::*;
 pub use node::*;

@@ -181,8 +181,13 @@ pub fn run(lab: &Lab, target: &str, argv: &[&str]) -> Result<String> {
 }
 
 /// Tries until it holds, for as long as [`PATIENCE`].
-pub fn eventually<T>(mut check: impl FnMut() -> Result<T>) -> Result<T> {
-    let end = std::time::Instant::now() + PATIENCE;
+pub fn eventually<T>(check: impl FnMut() -> Result<T>) -> Result<T> {
+    eventually_in(1, check)
+}
+
+/// Tries until it holds, for so many times [`PATIENCE`].
+pub fn eventually_in<T>(times: u32, mut check: impl FnMut() -> Result<T>) -> Result<T> {
+    let end = std::time::Instant::now() + times * PATIENCE;
     loop {
         match check() {
             Ok(value) => return Ok(value),

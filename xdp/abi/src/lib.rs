@@ -48,6 +48,12 @@ pub mod maps {
     /// `HashMap<u32, u32>` by device index: NICs that XDP may send out of although the packet came in by another. Not pinned: the
     /// programs that read it begin with an empty one.
     pub const NICS: &str = "NICS";
+    /// `Array<u32>`, one entry: of so many connections and refusals one is told of; 0: none. Not pinned: at first it is 0.
+    pub const SAMPLING: &str = "SAMPLING";
+    /// Ring of `Event`. Not pinned.
+    pub const EVENTS: &str = "EVENTS";
+    /// `Array<u64>` by `Frontend::service`: connections opened. Not pinned: they count from the start of an agent.
+    pub const CONNECTIONS: &str = "CONNECTIONS";
     /// `PerCpuArray<u64>` by `counter`.
     pub const COUNTERS: &str = "COUNTERS";
 }
@@ -300,6 +306,29 @@ pod! {
     }
 }
 
+pod! {
+    /// What became of a connection or of a packet that got none. Addresses in network order, IPv4 in the first word.
+    pub struct Event = 64 {
+        /// Zero for a process of the node.
+        pub client: [u32; 4],
+        pub asked: [u32; 4],
+        /// Zero without one.
+        pub backend: [u32; 4],
+        /// Network order, as the other two.
+        pub client_port: [u8; 2],
+        pub asked_port: [u8; 2],
+        pub backend_port: [u8; 2],
+        pub protocol: u8,
+        /// One of `counter`: `NEW`, `SOCKET`, or the reason why not.
+        pub what: u8,
+        /// Bits of `event_flags`.
+        pub flags: u8,
+        pub pad: [u8; 3],
+        /// `Frontend::service`; 0 where it is not known.
+        pub service: u32,
+    }
+}
+
 /// A client of a Service port, at whichever of its addresses.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -510,6 +539,16 @@ pub mod conntrack_state {
     pub const FIN_REVERSE: u16 = 1 << 1;
     /// Either has sent RST.
     pub const RESET: u16 = 1 << 2;
+}
+
+/// `Event::flags`.
+pub mod event_flags {
+    /// The addresses are IPv6.
+    pub const IPV6: u8 = 1 << 0;
+    /// The client is outside, and came by a NIC.
+    pub const OUTSIDE: u8 = 1 << 1;
+    /// A process of the node asked by its socket.
+    pub const SOCKET: u8 = 1 << 2;
 }
 
 /// `Config::flags`.

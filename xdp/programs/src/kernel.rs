@@ -13,6 +13,7 @@ use eastwest_abi::{
 };
 use eastwest_packet::{Address, Hop, Insert, Maps, RouteQuery, Work};
 
+use crate::events;
 use crate::maps::{
     AFFINITY4, AFFINITY6, BACKENDS, CONFIG, CONNTRACK4, CONNTRACK6, COUNTERS, ENDPOINTS4, ENDPOINTS6,
     FRAGMENTS4, FRAGMENTS6, FRONTENDS4, FRONTENDS6, SLOTS, SOURCES4, SOURCES6, WORK4, WORK6,
@@ -30,6 +31,8 @@ pub struct Kernel;
 pub trait Memory: Sized + 'static {
     /// `None` cannot be, but the verifier wants it looked at.
     fn work() -> Option<&'static mut Work<Self>>;
+    /// The same, to be looked at only.
+    fn look() -> Option<*const Work<Self>>;
 }
 
 impl Memory for Addr4 {
@@ -38,6 +41,11 @@ impl Memory for Addr4 {
         // SAFETY: this CPU's own element; a program runs to its end before another starts, and takes it once.
         WORK4.get_ptr_mut(0).map(|work| unsafe { &mut *work })
     }
+
+    #[inline(always)]
+    fn look() -> Option<*const Work<Self>> {
+        WORK4.get_ptr(0)
+    }
 }
 
 impl Memory for Addr6 {
@@ -45,6 +53,11 @@ impl Memory for Addr6 {
     fn work() -> Option<&'static mut Work<Self>> {
         // SAFETY: as above.
         WORK6.get_ptr_mut(0).map(|work| unsafe { &mut *work })
+    }
+
+    #[inline(always)]
+    fn look() -> Option<*const Work<Self>> {
+        WORK6.get_ptr(0)
     }
 }
 
@@ -170,6 +183,9 @@ macro_rules! family {
                 if let Some(value) = COUNTERS.get_ptr_mut(counter) {
                     // SAFETY: this CPU's own element.
                     unsafe { *value += 1 };
+                }
+                if events::tells(counter) {
+                    events::tell::<$address>(counter);
                 }
             }
         }

@@ -6,6 +6,7 @@
 #![allow(internal_features, reason = "llvm.is.constant has no other name")]
 
 mod access;
+mod events;
 mod floor;
 mod kernel;
 mod link;

@@ -1,7 +1,7 @@
 //! The maps. Sizes here are defaults: user space sets `max_entries` before it loads the object.
 
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
-use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray};
+use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray, RingBuf};
 use aya_ebpf::macros::btf_map;
 use eastwest_abi::names::{Answer, NameCounts, Names, Question, SERVERS, word};
 use eastwest_abi::{
@@ -45,6 +45,13 @@ pub static FRAGMENTS4: LruHashMap<FragmentKey4, Fragment, 8192> = LruHashMap::ne
 pub static FRAGMENTS6: LruHashMap<FragmentKey6, Fragment, 8192> = LruHashMap::new();
 #[btf_map]
 pub static NICS: HashMap<u32, u32, 256> = HashMap::new();
+#[btf_map]
+pub static SAMPLING: Array<u32, 1> = Array::new();
+/// Of `Event`. A ring has no values, and libbpf wants their type to have no size.
+#[btf_map]
+pub static EVENTS: RingBuf<[u8; 0], 262144> = RingBuf::new();
+#[btf_map]
+pub static CONNECTIONS: Array<u64, 65536, { BPF_F_MMAPABLE as usize }> = Array::new();
 #[btf_map]
 pub static COUNTERS: PerCpuArray<u64, { counter::COUNT as usize }> = PerCpuArray::new();
 

@@ -18,6 +18,7 @@ use eastwest_abi::{
 };
 use eastwest_packet::{Address, Owner, holds};
 
+use crate::events::tell_socket;
 use crate::kernel::source;
 use crate::maps::{
     AFFINITY4, AFFINITY6, BACKENDS, CONFIG, COUNTERS, FRONTENDS4, FRONTENDS6, SLOTS, SOCKETS, SOURCES4,
@@ -307,18 +308,19 @@ fn forward(ctx: &SockAddrContext, vip: Peer) -> Verdict {
         keep(vip.v4, service, id, generation);
     }
     remember(cookie, peer, vip, protocol, service, id, generation);
+    let socket = Socket {
+        addr: bytes(peer.addr),
+        port: peer.port.to_ne_bytes(),
+        pad: 0,
+        service,
+        backend: id,
+        generation,
+    };
     if udp {
-        let socket = Socket {
-            addr: bytes(peer.addr),
-            port: peer.port.to_ne_bytes(),
-            pad: 0,
-            service,
-            backend: id,
-            generation,
-        };
         let _ = SOCKETS.insert(forward, socket, BPF_ANY.into());
     }
     count(counter::SOCKET);
+    tell_socket(&forward, &socket, u32::from(vip.v4));
     Verdict::To(peer)
 }
 

@@ -4,7 +4,7 @@ use std::borrow::BorrowMut;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd};
-use std::sync::atomic::{AtomicU32, Ordering, fence};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use aya::Pod;
 use aya::maps::lpm_trie::{Key, LpmTrie};
@@ -64,14 +64,14 @@ fn loses_udp(id: u32, before: &abi::Backend, after: &abi::Backend) -> Option<Gon
 }
 
 /// A memory-mapped array map. The kernel spaces its elements by the value size rounded up to 8 (kernel/bpf/arraymap.c).
-struct Mapped {
+pub(super) struct Mapped {
     memory: MmapRaw,
     stride: usize,
     entries: u32,
 }
 
 impl Mapped {
-    fn new(name: &'static str, map: &MapData, value_size: usize) -> Result<Self, Error> {
+    pub fn new(name: &'static str, map: &MapData, value_size: usize) -> Result<Self, Error> {
         let entries = map.info().map_err(|error| failed(name, "read info", error))?.max_entries();
         let stride = value_size.next_multiple_of(8);
         let memory = MmapOptions::new()
@@ -79,6 +79,12 @@ impl Mapped {
             .map_raw(map.fd().as_fd().as_raw_fd())
             .map_err(|source| Error::Map { map: name, action: "mmap", source })?;
         Ok(Self { memory, stride, entries })
+    }
+
+    /// A number that the kernel side counts up.
+    pub fn load_u64(&self, index: u32) -> Option<u64> {
+        // SAFETY: an element inside the mapping, aligned to 8; it may change while it is read.
+        self.at(index).map(|at| unsafe { AtomicU64::from_ptr(at.cast()) }.load(Ordering::Relaxed))
     }
 
     /// Address of an element; `None` outside.
@@ -103,7 +109,7 @@ pub struct KernelTables {
 }
 
 /// A map error with the operating system's reason in it.
-pub(super) fn failed(map: &'static str, action: &'static str, error: MapError) -> Error {
+pub(crate) fn failed(map: &'static str, action: &'static str, error: MapError) -> Error {
     let source = match error {
         MapError::SyscallError(error) => error.io_error,
         MapError::KeyNotFound => io::Error::from(io::ErrorKind::NotFound),

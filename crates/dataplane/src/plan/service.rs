@@ -285,7 +285,11 @@ impl Plan {
         let id = match adopted.filter(|id| *id != 0 && !self.port_ids.contains(id)) {
             Some(id) => id,
             None => loop {
-                let id = self.next_port_id;
+                // Within the array that counts connections, as long as there is room; round and round, so that an id rests
+                // long before it is another port's.
+                let array = usize::try_from(self.limits.frontends).unwrap_or(usize::MAX);
+                let most = if self.port_ids.len() + 2 < array { self.limits.frontends - 1 } else { u32::MAX };
+                let id = if self.next_port_id > most { 1 } else { self.next_port_id };
                 self.next_port_id = id.wrapping_add(1).max(1);
                 if !self.port_ids.contains(&id) {
                     break id;

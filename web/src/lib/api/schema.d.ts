@@ -890,6 +890,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/agent/flows": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Takes an agent's flows, and answers what it shall tell of: at once while it shall tell of some, else when that changes or
+         *     after ten seconds.
+         */
+        post: operations["report"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/agent/stream": {
         parameters: {
             query?: never;
@@ -900,6 +920,24 @@ export interface paths {
         /** All that agents program, ordered by revision: a full list or what is missing, then changes as they happen. */
         get: operations["agent_stream"];
         put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/flows": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The flows that agents have told of. */
+        get: operations["list"];
+        /** Has agents tell of flows, for a time. */
+        put: operations["sample"];
         post?: never;
         delete?: never;
         options?: never;
@@ -1094,6 +1132,76 @@ export interface components {
             items: components["schemas"]["EndpointSlice"][];
             kind: string;
             metadata: components["schemas"]["ListMeta"];
+        };
+        /** @description A connection that was opened through a Service, or a packet that was refused or dropped. */
+        Flow: {
+            /** @description `IP:PORT` that the client asked for. */
+            asked?: string;
+            /** @description `IP:PORT` of the endpoint that it was given; empty without one. */
+            backend?: string;
+            /** @description The endpoint's pod, `NAMESPACE/NAME`. */
+            backendName?: string;
+            /** @description `IP:PORT`; empty for a process. */
+            client?: string;
+            /** @description The client's pod, `NAMESPACE/NAME`, or node; empty when nobody is known by the address. */
+            clientName?: string;
+            /** @description `pod`, `host` (a process of the node) or `outside`. */
+            from?: string;
+            /** @description The node that decided. */
+            node?: string;
+            /** @description `TCP`, `UDP` or `SCTP`. */
+            protocol?: string;
+            /** @description Why not, as the counters of `eastwest_packets_total` name it. */
+            reason?: string;
+            /** @description The Service asked for, `NAMESPACE/NAME`; empty when no Service has the address. */
+            service?: string;
+            /** @description RFC 3339, when the agent heard of it. */
+            time?: string;
+            /** @description `opened`, `refused` or `dropped`. */
+            verdict?: string;
+        };
+        /** @description The flows that a controller has heard of. */
+        FlowList: {
+            flows?: components["schemas"]["Flow"][];
+            /**
+             * Format: int64
+             * @description Flows after `after` that the controller has forgotten since.
+             */
+            missed?: number;
+            /**
+             * Format: int64
+             * @description To be given as `after` next time.
+             */
+            next?: number;
+            /**
+             * Format: int32
+             * @description Of so many flows one is told of now; 0: none.
+             */
+            sampling?: number;
+        };
+        /** @description What an agent has to tell, and asks. */
+        FlowReport: {
+            /** @description Without names. */
+            flows?: components["schemas"]["Flow"][];
+            node?: string;
+            /**
+             * Format: int32
+             * @description Of so many flows one is told of now; 0: none.
+             */
+            sampling?: number;
+        };
+        /** @description What is to be told of flows. */
+        FlowSampling: {
+            /**
+             * Format: int32
+             * @description Of so many flows one is told of; 0: none.
+             */
+            sampling?: number;
+            /**
+             * Format: int32
+             * @description For how long, 1 to 3600.
+             */
+            seconds?: number;
         };
         HintName: {
             name?: string;
@@ -4837,6 +4945,30 @@ export interface operations {
             };
         };
     };
+    report: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["FlowReport"];
+            };
+        };
+        responses: {
+            /** @description What to tell of */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FlowSampling"];
+                };
+            };
+        };
+    };
     agent_stream: {
         parameters: {
             query: {
@@ -4860,6 +4992,79 @@ export interface operations {
                 };
                 content: {
                     "application/x-ndjson": unknown;
+                };
+            };
+            /** @description The request cannot be served */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list: {
+        parameters: {
+            query?: {
+                /** @description From this number on, a former answer's `next`; absent: all that are kept. */
+                after?: number;
+                /** @description Of Services, clients or endpoints in this namespace. */
+                namespace?: string;
+                /** @description Of this Service, NAMESPACE/NAME. */
+                service?: string;
+                /** @description `opened`, `refused` or `dropped`. */
+                verdict?: string;
+                /** @description With nothing to tell, answer only when there is something, or after ten seconds. */
+                wait?: boolean;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The newest that are kept, oldest first */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FlowList"];
+                };
+            };
+            /** @description The request cannot be served */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    sample: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["FlowSampling"];
+            };
+        };
+        responses: {
+            /** @description What is told of from now on */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FlowSampling"];
                 };
             };
             /** @description The request cannot be served */
