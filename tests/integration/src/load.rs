@@ -112,7 +112,9 @@ pub fn serve(plan: &Plan) -> Result<()> {
             scope.spawn(move || {
                 while !over.load(Relaxed) {
                     let asked = Instant::now();
-                    let answer = if target.udp { crate::ask_udp(target.to) } else { crate::get(target.to) };
+                    let ask = || if target.udp { crate::ask_udp(target.to) } else { crate::get(target.to) };
+                    // A process's socket is closed when its endpoint has just been taken away: it is told, and asks anew.
+                    let answer = ask().or_else(|e| if target.udp && was_closed(&e) { ask() } else { Err(e) });
                     match answer {
                         Ok(_) => seen.answered(counter, asked),
                         Err(e) => seen.failed(format!("{target:?}, new: {e:#}")),
@@ -132,6 +134,11 @@ pub fn serve(plan: &Plan) -> Result<()> {
         Ok(())
     })?;
     say(&seen.report())
+}
+
+fn was_closed(error: &anyhow::Error) -> bool {
+    let error = error.root_cause().downcast_ref::<io::Error>();
+    error.is_some_and(|error| error.kind() == ErrorKind::ConnectionAborted)
 }
 
 fn say(report: &Report) -> Result<()> {
