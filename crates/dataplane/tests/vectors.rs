@@ -43,8 +43,12 @@ fn kernel_and_host_agree_on_every_case() {
         kernel.nic = nic;
         let mut wrong = Vec::new();
         for ipv6 in [false, true] {
-            kernel.fill(&world(ipv6));
+            let mut tables = world(ipv6);
+            let flags = tables.config.flags;
+            kernel.fill(&tables);
             for case in CASES {
+                tables.config.flags = flags | case.flags;
+                kernel.configure(&tables);
                 for &(kind, partial) in RUNS {
                     let run = Run { ipv6, partial_in: partial, partial_out: false, partial_nic: false, nic };
                     kernel.forget();
@@ -62,6 +66,7 @@ fn kernel_and_host_agree_on_every_case() {
 /// Plays a case on both engines.
 fn play(kernel: &Kernel, case: &Case, kind: Kind, way: Run) -> Result<(), String> {
     let mut maps = world(way.ipv6);
+    maps.config.flags |= case.flags;
     let (mut in_kernel, mut on_host) = (Player::new(way), Player::new(way));
     for step in case.steps {
         let kind = kind_for(step.0, kind);

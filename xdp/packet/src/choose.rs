@@ -8,6 +8,7 @@ use eastwest_abi::{
 use crate::address::{Address, mix};
 use crate::track::{self, Opened};
 use crate::traits::Maps;
+use crate::wire::{PROTOCOL_TCP, tcp};
 use crate::work::Work;
 
 /// Attempts to find a free reverse key.
@@ -68,6 +69,9 @@ pub fn frontend<A: Address, M: Maps<A>>(
     again: bool,
     place: Place,
 ) -> Opening {
+    if !again && is_left_to_kube_proxy(maps, work) {
+        return Opening::NONE;
+    }
     let key = &work.flow.key;
     let Some(frontend) = maps.frontend(&key.daddr.frontend(key.dport, key.protocol)) else {
         return no_frontend(maps, key.daddr);
@@ -144,6 +148,14 @@ fn count_new<A: Address, M: Maps<A>>(maps: &mut M, work: &Work<A>) {
     if work.value.flags & flags::MASQUERADE == 0 && work.value.sport != work.flow.key.sport {
         maps.count(counter::PORT_CHANGED);
     }
+}
+
+/// Whether the packet is in the midst of a connection that kube-proxy may have opened: nf_conntrack translates it on.
+#[inline(always)]
+fn is_left_to_kube_proxy<A: Address, M: Maps<A>>(maps: &M, work: &Work<A>) -> bool {
+    work.flow.key.protocol == PROTOCOL_TCP
+        && work.flow.tcp_flags & (tcp::SYN | tcp::ACK) != tcp::SYN
+        && maps.config().is_some_and(|config| config.flags & config_flags::KUBE_PROXY != 0)
 }
 
 /// What becomes of a packet to an address and port that no Service has.

@@ -35,11 +35,13 @@ pub type Step = (Program, &'static str, Outcome);
 /// Steps in order.
 pub struct Case {
     pub name: &'static str,
+    /// `config_flags` that are set besides those of every case.
+    pub flags: u32,
     pub steps: &'static [Step],
 }
 
 const fn case(name: &'static str, steps: &'static [Step]) -> Case {
-    Case { name, steps }
+    Case { name, flags: 0, steps }
 }
 
 /// Who is who (IPv6 by [`six`]): clients 10.244.1.9 and 192.0.2.7 (outside), this node 10.0.0.1.
@@ -735,6 +737,56 @@ pub const CASES: &[Case] = &[
             (PodIngress, "udp 10.244.1.9:40000 > 10.96.0.3:53 len=9 extensions=hd", Refuse),
         ],
     ),
+    case(
+        "in the midst of a connection that is not known: a backend is chosen, which says no",
+        &[
+            (
+                PodIngress,
+                "tcp 10.244.1.9:40000 > 10.96.0.1:80 P. len=9",
+                Pass("tcp 10.244.1.9:40000 > 10.244.1.2:8080 P. len=9"),
+            ),
+            (
+                PodEgress,
+                "tcp 10.244.1.2:8080 > 10.244.1.9:40000 R",
+                Pass("tcp 10.96.0.1:80 > 10.244.1.9:40000 R"),
+            ),
+        ],
+    ),
+    Case {
+        name: "beside kube-proxy its connections are left to it, and new ones are ours",
+        flags: config_flags::KUBE_PROXY,
+        steps: &[
+            (PodIngress, "tcp 10.244.1.9:40000 > 10.96.0.1:80 P. len=9", Same),
+            (PodIngress, "tcp 10.244.1.9:40000 > 10.96.0.1:80 F.", Same),
+            (PodIngress, "tcp 10.244.1.9:40000 > 10.96.0.1:80 R", Same),
+            (PodIngress, "tcp 10.244.1.9:40000 > 10.96.0.1:80 S.", Same),
+            (PodIngress, "tcp 10.244.1.9:40000 > 10.96.0.3:80 .", Same),
+            (PodIngress, "tcp 10.244.1.9:40000 > 10.96.0.1:81 .", Same),
+            (PodIngress, "tcp 10.244.1.9:40000 > 10.96.7.7:80 .", Same),
+            (PodEgress, "tcp 10.96.0.1:80 > 10.244.1.9:40000 .", Same),
+            (NicIngress, "tcp 192.0.2.7:40000 > 10.0.0.1:30080 .", Same),
+            (NicIngress, "tcp 192.0.2.7:40000 > 10.96.0.5:80 . ttl=1", Same),
+            (NicIngress, "tcp 192.0.3.7:40000 > 203.0.113.1:80 .", Same),
+            (NicEgress, "tcp 10.0.0.1:30080 > 192.0.2.7:40000 .", Same),
+            (
+                PodIngress,
+                "tcp 10.244.1.9:40000 > 10.96.0.1:80 S",
+                Pass("tcp 10.244.1.9:40000 > 10.244.1.2:8080 S"),
+            ),
+            (
+                PodIngress,
+                "tcp 10.244.1.9:40000 > 10.96.0.1:80 .",
+                Pass("tcp 10.244.1.9:40000 > 10.244.1.2:8080 ."),
+            ),
+            (
+                PodIngress,
+                "udp 10.244.1.9:40000 > 10.96.0.1:53 len=9",
+                Pass("udp 10.244.1.9:40000 > 10.244.1.2:5353 len=9"),
+            ),
+            (PodIngress, "tcp 10.244.1.9:40001 > 10.96.0.3:80 S", Refuse),
+            (NicIngress, "tcp 192.0.3.7:40000 > 203.0.113.1:80 S", Drop),
+        ],
+    },
 ];
 
 /// Link addresses of what is sent on: the next hop's, then the NIC's.
