@@ -66,6 +66,7 @@ impl Node {
                 connections6: 16_384,
                 sockets: 1024,
                 affinities: 1024,
+                fragments: 256,
             },
             ..Options::default()
         }
