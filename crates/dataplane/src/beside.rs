@@ -7,94 +7,61 @@
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, setsockopt, socket, sockopt,
-};
-use nix::sys::time::TimeVal;
+use nix::sys::socket::SockProtocol;
+
+use crate::netlink::{Netlink, put_attribute};
 
 /// The table of kube-proxy's nftables mode, in each family.
 const TABLE: &str = "kube-proxy";
 /// The chain of its iptables and IPVS modes that all others hang on.
 const CHAIN: &str = "KUBE-SERVICES";
 
-/// Numbers of include/uapi/linux/netfilter/{nfnetlink,nf_tables}.h.
-const SUBSYSTEM: u16 = 10;
-const GET_TABLE: u16 = 1;
-const GET_CHAIN: u16 = 4;
+/// Attributes of include/uapi/linux/netfilter/nf_tables.h.
 const TABLE_NAME: u16 = 1;
 const CHAIN_TABLE: u16 = 1;
 const CHAIN_NAME: u16 = 3;
 const FAMILIES: [u8; 2] = [libc::NFPROTO_IPV4 as u8, libc::NFPROTO_IPV6 as u8];
-
-/// Length of a netlink header, and of that with nfnetlink's behind it.
-const HEADER: usize = 16;
-const HEADERS: usize = HEADER + 4;
 
 /// Looks for them, in the network namespace of this thread.
 ///
 /// # Errors
 /// When the kernel does not answer: without `CAP_NET_ADMIN` for one.
 pub fn has_rules() -> io::Result<bool> {
-    let fd =
-        socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkNetFilter);
-    match fd {
-        Ok(fd) => {
-            setsockopt(&fd, sockopt::ReceiveTimeout, &TimeVal::new(5, 0))?;
+    match Netlink::open(SockProtocol::NetlinkNetFilter) {
+        Ok(mut netlink) => {
             for family in FAMILIES {
-                if is_there(&fd, GET_TABLE, family, &[(TABLE_NAME, TABLE)])?
-                    || is_there(&fd, GET_CHAIN, family, &[(CHAIN_TABLE, "nat"), (CHAIN_NAME, CHAIN)])?
+                let table = [(TABLE_NAME, TABLE)];
+                let chain = [(CHAIN_TABLE, "nat"), (CHAIN_NAME, CHAIN)];
+                if is_there(&mut netlink, libc::NFT_MSG_GETTABLE as u16, family, &table)?
+                    || is_there(&mut netlink, libc::NFT_MSG_GETCHAIN as u16, family, &chain)?
                 {
                     return Ok(true);
                 }
             }
         }
         // A kernel without netfilter.
-        Err(nix::errno::Errno::EPROTONOSUPPORT) => return Ok(false),
-        Err(error) => return Err(error.into()),
+        Err(error) if error.raw_os_error() == Some(libc::EPROTONOSUPPORT) => return Ok(false),
+        Err(error) => return Err(error),
     }
     Ok(legacy("/proc/thread-self/net/ip_tables_names", libc::AF_INET, libc::SOL_IP)?
         || legacy("/proc/thread-self/net/ip6_tables_names", libc::AF_INET6, libc::SOL_IPV6)?)
 }
 
-/// A request for one object of nf_tables.
-fn request(kind: u16, family: u8, attributes: &[(u16, &str)]) -> Vec<u8> {
-    let mut message = vec![0; HEADERS];
-    message[4..6].copy_from_slice(&(SUBSYSTEM << 8 | kind).to_ne_bytes());
-    message[6..8].copy_from_slice(&(libc::NLM_F_REQUEST as u16).to_ne_bytes());
-    message[HEADER] = family;
-    for (attribute, text) in attributes {
-        let length = 4 + text.len() as u16 + 1;
-        message.extend(length.to_ne_bytes());
-        message.extend(attribute.to_ne_bytes());
-        message.extend(text.as_bytes());
-        message.push(0);
-        message.resize(message.len().next_multiple_of(4), 0);
+/// Asks nf_tables for one object.
+fn is_there(netlink: &mut Netlink, kind: u16, family: u8, names: &[(u16, &str)]) -> io::Result<bool> {
+    let mut body = vec![family, 0, 0, 0];
+    for (attribute, name) in names {
+        put_attribute(&mut body, *attribute, &[name.as_bytes(), &[0]].concat());
     }
-    let length = message.len() as u32;
-    message[..4].copy_from_slice(&length.to_ne_bytes());
-    message
-}
-
-/// What an answer says: that it is there, that it is not, or an error.
-fn said(answer: &[u8]) -> io::Result<bool> {
-    let cut = || io::Error::new(io::ErrorKind::UnexpectedEof, "an answer of nf_tables is cut");
-    let kind = answer.get(4..6).ok_or_else(cut)?;
-    if u16::from_ne_bytes([kind[0], kind[1]]) != libc::NLMSG_ERROR as u16 {
-        return Ok(true);
+    let kind = (libc::NFNL_SUBSYS_NFTABLES as u16) << 8 | kind;
+    match netlink.ask(&[(kind, libc::NLM_F_ACK as u16, body)]) {
+        Ok(()) => Ok(true),
+        Err(error) => match error.raw_os_error() {
+            // No such table or chain; a kernel without nf_tables.
+            Some(libc::ENOENT | libc::EINVAL | libc::EOPNOTSUPP) => Ok(false),
+            _ => Err(error),
+        },
     }
-    let code = answer.get(HEADER..HEADERS).ok_or_else(cut)?;
-    match i32::from_ne_bytes([code[0], code[1], code[2], code[3]]).wrapping_neg() {
-        // No such table or chain; a kernel without nf_tables.
-        libc::ENOENT | libc::EINVAL | libc::EOPNOTSUPP => Ok(false),
-        code => Err(io::Error::from_raw_os_error(code)),
-    }
-}
-
-fn is_there(fd: &OwnedFd, kind: u16, family: u8, attributes: &[(u16, &str)]) -> io::Result<bool> {
-    send(fd.as_raw_fd(), &request(kind, family, attributes), MsgFlags::empty())?;
-    let mut answer = [0; 8192];
-    let length = recv(fd.as_raw_fd(), &mut answer, MsgFlags::empty())?;
-    said(&answer[..length])
 }
 
 /// `struct ipt_getinfo` of include/uapi/linux/netfilter_ipv4/ip_tables.h; that of IPv6 is the same.
@@ -155,32 +122,4 @@ fn legacy(names: &str, family: libc::c_int, level: libc::c_int) -> io::Result<bo
     // A chain's name stands in the entry that it begins with, with zeros behind it.
     let wanted: Vec<u8> = CHAIN.bytes().chain([0]).collect();
     Ok(table.windows(wanted.len()).any(|window| window == wanted))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_request_is_aligned_and_says_its_length() {
-        let message = request(GET_CHAIN, 2, &[(CHAIN_TABLE, "nat"), (CHAIN_NAME, CHAIN)]);
-        assert_eq!(message.len(), HEADERS + 8 + 20);
-        assert_eq!(message[..8], [48, 0, 0, 0, 4, 10, 1, 0]);
-        assert_eq!(message[HEADER..HEADERS + 8], [2, 0, 0, 0, 8, 0, 1, 0, b'n', b'a', b't', 0]);
-    }
-
-    #[test]
-    fn answers() {
-        let error = |code: i32| {
-            let mut answer = vec![0; HEADERS];
-            answer[4] = libc::NLMSG_ERROR as u8;
-            answer[HEADER..].copy_from_slice(&(-code).to_ne_bytes());
-            said(&answer)
-        };
-        assert!(!error(libc::ENOENT).unwrap());
-        assert!(!error(libc::EOPNOTSUPP).unwrap());
-        assert_eq!(error(libc::EPERM).unwrap_err().kind(), io::ErrorKind::PermissionDenied);
-        assert!(said(&[0; 5]).is_err());
-        assert!(said(&[20, 0, 0, 0, 0, 10, 0, 0]).unwrap());
-    }
 }

@@ -175,6 +175,40 @@ fn an_unknown_neighbour_is_handed_over_untouched() {
     });
 }
 
+/// A tag that says the priority alone is taken off before tc; a packet of a VLAN is left to its device.
+#[test]
+fn tagged_packets_are_handed_over_or_passed_untouched() {
+    network(|nic| {
+        let mut kernel = Kernel::load();
+        kernel.nic = nic;
+        for ipv6 in [false, true] {
+            kernel.fill(&world(ipv6));
+            for (program, words) in [
+                (Program::PodIngress, "tcp 10.244.1.9:40000 > 10.96.0.1:80 S"),
+                (Program::NicIngress, "tcp 192.0.2.7:40000 > 10.96.0.1:80 S"),
+            ] {
+                for (tag, verdict) in [
+                    ([0x81, 0x00, 0x60, 0x00], Verdict::Handover),
+                    ([0x88, 0xa8, 0x00, 0x00], Verdict::Handover),
+                    ([0x81, 0x00, 0x60, 0x05], Verdict::Pass),
+                    ([0x81, 0x00, 0x0f, 0xff], Verdict::Pass),
+                ] {
+                    let mut packet = spec(words, ipv6).bytes();
+                    packet.splice(12..12, tag);
+                    assert_eq!(
+                        kernel.run(program, Kind::Xdp, &packet),
+                        (verdict, packet),
+                        "{program:?} {tag:?}"
+                    );
+                }
+                let mut twice = spec(words, ipv6).bytes();
+                twice.splice(12..12, [0x88, 0xa8, 0, 7, 0x81, 0, 0, 0]);
+                assert_eq!(kernel.run(program, Kind::Xdp, &twice), (Verdict::Pass, twice));
+            }
+        }
+    });
+}
+
 /// XDP takes the mark from a packet that a device is to complete its checksum: such a one is not sent on by it.
 #[test]
 fn a_partial_checksum_is_not_sent_on_by_xdp() {
