@@ -17,6 +17,9 @@ const TTL: u8 = 64;
 
 /// Bytes of options or extension headers that are kept as padding in a RST, at most: as many as IPv4 can have.
 const PADDING: usize = 40;
+/// Bytes of an SCTP packet down to the tag of an INIT, by which its sender knows what the error is about
+/// (`sctp_err_lookup` of net/sctp/input.c).
+const SCTP_INIT: u32 = 20;
 /// Bytes of the packet that an error quotes at most.
 const QUOTED: usize = 128;
 
@@ -143,6 +146,8 @@ fn report<A: Address, P: Packet>(
     let sctp = flow.key.protocol == PROTOCOL_SCTP;
     let header = if tcp {
         TCP
+    } else if sctp && flow.l4_length >= SCTP_INIT {
+        SCTP_INIT as usize
     } else if sctp {
         SCTP
     } else {

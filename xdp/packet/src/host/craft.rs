@@ -435,7 +435,7 @@ pub fn reply_to(spec: &Spec) -> Vec<u8> {
             message,
             by: spec.to.ip(),
             ttl: 64,
-            quote: if spec.carries == Carries::Sctp { 12 } else { 8 },
+            quote: if spec.carries == Carries::Sctp { 20 } else { 8 },
         };
         let mut bytes = Spec { error: Some(error), ..spec.clone() }.bytes();
         turn(&mut bytes);
