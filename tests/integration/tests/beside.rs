@@ -60,12 +60,15 @@ impl Client<'_> {
     /// New connections reach both pods, as only ours do.
     fn anew(&self, lab: &Lab) -> Result<()> {
         let to = self.to;
-        let mut seen = BTreeSet::new();
-        for _ in 0..32 {
-            seen.insert(lab.within(self.place, || get(to))??.pod);
-        }
-        ensure!(seen.len() == 2, "{} at {to} gets {seen:?}", self.place);
-        Ok(())
+        // The agent has reported before it has hooked every device.
+        eventually(|| {
+            let mut seen = BTreeSet::new();
+            for _ in 0..32 {
+                seen.insert(lab.within(self.place, || get(to))??.pod);
+            }
+            ensure!(seen.len() == 2, "{} at {to} gets {seen:?}", self.place);
+            Ok(())
+        })
     }
 }
 
@@ -85,9 +88,15 @@ fn beside(name: &str, hook: PodHook) -> Result<()> {
 
     let role = Role::Agent("node-1".to_owned());
     lab.stop(&role)?;
-    let bin = std::env::var("EASTWEST_BIN_DIR").context("EASTWEST_BIN_DIR")?;
+    let bin = match std::env::var("EASTWEST_BIN_DIR") {
+        Ok(bin) => bin,
+        // As the lab finds them: tests run from `deps`.
+        Err(_) => std::env::current_exe()?.ancestors().nth(2).context("a folder")?.display().to_string(),
+    };
     let pins = format!("/sys/fs/bpf/eastwest-lab/{name}/node-1");
-    run(&lab, "node-1", &[&format!("{bin}/eastwest-agent"), "cleanup", "--pin-dir", &pins])?;
+    // Without the tests' own words in its environment, which it would take for settings.
+    let agent = format!("{bin}/eastwest-agent");
+    run(&lab, "node-1", &["env", "-i", &agent, "cleanup", "--pin-dir", &pins])?;
     let mut clients = Vec::new();
     for (vip, node) in vips.iter().zip(nodes) {
         let backend =
