@@ -72,20 +72,24 @@ impl Dns {
 }
 
 /// Makes the node's own device with the DNS addresses, and the blackhole routes of the service ranges; again, when
-/// somebody has taken them away.
+/// somebody has taken them away. Beside kube-proxy there are no such routes: its rules take every packet for a virtual
+/// address, and those that a process of the node sends in its connections are routed before.
 pub async fn keep_addresses(
     addresses: Vec<IpAddr>,
     ranges: Vec<IpNet>,
+    mut beside: watch::Receiver<bool>,
     problems: Problems,
     stop: CancellationToken,
 ) {
     const PERIOD: Duration = Duration::from_secs(30);
     loop {
-        let done = address::ensure(&addresses, &ranges).await;
+        let ranges = if *beside.borrow_and_update() { &[][..] } else { &ranges };
+        let done = address::ensure(&addresses, ranges).await;
         let wait = if done.is_ok() { PERIOD } else { RETRY };
         problems.set("addresses", done.err().map(|e| e.to_string()));
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
+            Ok(()) = beside.changed() => {}
             () = stop.cancelled() => return,
         }
     }

@@ -10,7 +10,7 @@ use eastwest_client::sync::{Machine, Position};
 use eastwest_client::{Follow, Following, Received, follow};
 use eastwest_compile::Context;
 use eastwest_dataplane::devices::{DeviceOptions, Follower, NicMode, PodHook as Hook};
-use eastwest_dataplane::{Capacities, EbpfDataplane, Options, Programs};
+use eastwest_dataplane::{Beside, Capacities, EbpfDataplane, Options, Programs};
 use eastwest_dns::{
     ForwardOptions, Forwarder, Index, IndexOptions, Resolver, ServerOptions, follow_resolv_conf,
     load_resolv_conf, tls_config,
@@ -70,13 +70,15 @@ pub fn dataplane_options(settings: &Settings, identity: &Identity) -> Options {
         pin_dir: settings.pin_dir.clone(),
         cgroup_root: settings.cgroup_root.clone().or_else(cgroup2_mount),
         capacities: Capacities {
-            frontends: settings.capacity_frontends,
-            backends: settings.capacity_backends,
-            slots: settings.capacity_slots,
-            connections4: or(settings.capacity_connections4, sized.connections4),
-            connections6: or(settings.capacity_connections6, sized.connections6),
+            frontends: settings.capacity_frontends.0,
+            backends: settings.capacity_backends.0,
+            slots: settings.capacity_slots.0,
+            connections4: or(settings.capacity_connections4.0, sized.connections4),
+            connections6: or(settings.capacity_connections6.0, sized.connections6),
+            sockets: settings.capacity_sockets.0,
+            affinities: settings.capacity_affinities.0,
+            fragments: settings.capacity_fragments.0,
             answers: settings.capacity_dns_answers.max(1),
-            ..sized
         },
         node_addresses: identity.addresses.clone(),
         skip_addresses: skip.collect(),
@@ -129,15 +131,18 @@ pub async fn run(mut settings: Settings, reload: impl Fn()) -> anyhow::Result<()
         problems.set("cgroup", Some(text.into()));
     }
     let devices = device_options(&settings, &identity);
-    let mut dataplane = tokio::task::spawn_blocking(move || {
+    let opened = tokio::task::spawn_blocking(move || {
         let dataplane = EbpfDataplane::open(&options)?;
-        devices.load(&dataplane.programs()).map(|()| dataplane)
-    })
-    .await?
-    .context("cannot program the kernel")?;
+        devices.load(&dataplane.programs())?;
+        let beside = dataplane.beside();
+        let found = beside.look();
+        Ok::<_, eastwest_dataplane::Error>((dataplane, beside, found))
+    });
+    let (mut dataplane, beside, found) = opened.await?.context("cannot program the kernel")?;
     let programs = dataplane.programs();
     let names = dataplane.names();
     let flows = Flows::new(dataplane.take_events()?, settings.flow_sampling);
+    let (beside_tx, is_beside) = watch::channel(found.unwrap_or_default());
 
     let index = Arc::new(Index::new(IndexOptions {
         zones: vec![settings.zone.clone()],
@@ -204,7 +209,7 @@ pub async fn run(mut settings: Settings, reload: impl Fn()) -> anyhow::Result<()
     let (node_ports_tx, node_ports) = watch::channel(node_ports);
     let (devices_tx, devices) = watch::channel(Vec::new());
     let ranges = settings.service_cidr.clone();
-    tasks.spawn(keep_addresses(dns_addresses.clone(), ranges, problems.clone(), stop.clone()));
+    tasks.spawn(keep_addresses(dns_addresses.clone(), ranges, is_beside, problems.clone(), stop.clone()));
     tasks.spawn(follow_devices(
         programs,
         device_options(&settings, &identity),
@@ -218,6 +223,7 @@ pub async fn run(mut settings: Settings, reload: impl Fn()) -> anyhow::Result<()
         stop.clone(),
     ));
 
+    tasks.spawn(follow_kube_proxy(beside, beside_tx, problems.clone(), stop.clone()));
     let others = identity.addresses.iter().filter(|_| settings.dns_peer_port != 0);
     let (serving_tx, serving) = watch::channel(false);
     let dns = Dns {
@@ -474,6 +480,36 @@ async fn follow_devices(
             () = tokio::time::sleep(RETRY) => {}
             () = stop.cancelled() => return,
         }
+    }
+}
+
+/// Looks for kube-proxy's rules now and then, for ever.
+async fn follow_kube_proxy(
+    beside: Beside,
+    found: watch::Sender<bool>,
+    problems: Problems,
+    stop: CancellationToken,
+) {
+    let beside = Arc::new(beside);
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(RETRY) => {}
+            () = stop.cancelled() => return,
+        }
+        let look = beside.clone();
+        let looked = tokio::task::spawn_blocking(move || look.look().map_err(|e| e.to_string())).await;
+        let looked = looked.map_err(|e| e.to_string()).flatten();
+        if let Ok(new) = looked {
+            found.send_if_modified(|old| {
+                let changed = *old != new;
+                if changed {
+                    info!(found = new, "kube-proxy's rules");
+                }
+                *old = new;
+                changed
+            });
+        }
+        problems.set("kubeProxy", looked.err());
     }
 }
 

@@ -66,6 +66,30 @@ impl Setting for NodePortAddress {
     }
 }
 
+/// Size of a kernel map: at least `LEAST` entries and at most 2^26; with `SIZED` 0 too, for a size by the machine's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entries<const LEAST: u32, const SIZED: bool = false>(pub u32);
+
+/// Of any map.
+const MOST_ENTRIES: u32 = 1 << 26;
+
+impl<const LEAST: u32, const SIZED: bool> Setting for Entries<LEAST, SIZED> {
+    fn parse(text: &str) -> Result<Self, String> {
+        let entries = u32::parse(text)?;
+        let fits = (LEAST..=MOST_ENTRIES).contains(&entries) || SIZED && entries == 0;
+        if fits { Ok(Self(entries)) } else { Err(String::new()) }
+    }
+
+    fn show(&self) -> String {
+        self.0.to_string()
+    }
+
+    fn accepted() -> Cow<'static, str> {
+        let or_sized = if SIZED { ", or 0" } else { "" };
+        format!("a number from {LEAST} to {MOST_ENTRIES}{or_sized}").into()
+    }
+}
+
 fn any(port: u16) -> SocketAddr {
     (std::net::Ipv6Addr::UNSPECIFIED, port).into()
 }
@@ -162,20 +186,42 @@ settings! {
         /// Of so many new connections and refusals one is told to the controller; 0: none, unless somebody asks there.
         flow_sampling: u32 = 0,
         /// Entries for frontends of each family.
-        capacity_frontends: u32 = 131_072,
+        capacity_frontends: Entries<256> = Entries(131_072),
         /// Entries for backends.
-        capacity_backends: u32 = 262_144,
+        capacity_backends: Entries<256> = Entries(262_144),
         /// Entries for slots: backends summed over Service ports, with room for changes.
-        capacity_slots: u32 = 1_048_576,
-        /// Entries for IPv4 connections, two each; 0: by the machine's memory.
-        capacity_connections4: u32 = 0,
+        capacity_slots: Entries<256> = Entries(1_048_576),
+        /// Entries for IPv4 connections, two each; 0: by the machine's memory. A full table forgets who was silent longest.
+        capacity_connections4: Entries<1024, true> = Entries(0),
         /// Answers to questions for names in the kernel.
         capacity_dns_answers: u32 = 65_536,
         /// Entries for IPv6 connections, two each; 0: by the machine's memory.
-        capacity_connections6: u32 = 0,
+        capacity_connections6: Entries<1024, true> = Entries(0),
+        /// Entries for sockets of processes on the node, two each.
+        capacity_sockets: Entries<1024> = Entries(65_536),
+        /// Entries for clients of Services with ClientIP affinity, of each family.
+        capacity_affinities: Entries<1024> = Entries(65_536),
+        /// Entries for packets that come in fragments, of each family.
+        capacity_fragments: Entries<256> = Entries(8192),
         /// What to log: error, warn, info, debug, trace, or a filter such as eastwest_agent=debug.
         log_level: String = "info".to_owned(),
         /// How to log.
         log_format: Format = Format::Text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_of_maps_have_bounds() {
+        assert_eq!(Entries::<1024>::parse("1024"), Ok(Entries(1024)));
+        assert_eq!(Entries::<1024>::parse("67108864"), Ok(Entries(1 << 26)));
+        assert_eq!(Entries::<1024, true>::parse("0"), Ok(Entries(0)));
+        for wrong in ["0", "1023", "67108865", "-1", "many"] {
+            assert!(Entries::<1024>::parse(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(Entries::<1024, true>::accepted(), "a number from 1024 to 67108864, or 0");
     }
 }

@@ -61,7 +61,13 @@ impl Default for DeviceOptions {
 pub(crate) enum Role {
     Pod,
     Nic,
+    /// Leads to other nodes' pods. What comes out of it has met their own node's hooks; answers to those who came by a NIC
+    /// may leave by it.
+    Tunnel,
 }
+
+/// The kernel's words for tunnels that carry Ethernet.
+const TUNNELS: [&str; 4] = ["vxlan", "geneve", "gretap", "ip6gretap"];
 
 #[derive(Debug)]
 struct Device {
@@ -318,6 +324,9 @@ impl Follower {
         if nic {
             return Some(Role::Nic);
         }
+        if TUNNELS.contains(&link.kind.as_str()) {
+            return Some(Role::Tunnel);
+        }
         let pod =
             link.kind == "veth" && link.peer_elsewhere && glob::any(&self.options.pod_devices, &link.name);
         pod.then_some(Role::Pod)
@@ -355,6 +364,7 @@ impl Follower {
         device.state.role = match role {
             Role::Pod => "pod",
             Role::Nic => "nic",
+            Role::Tunnel => "tunnel",
         }
         .to_owned();
         device.asked = Some(at);

@@ -26,7 +26,7 @@ use ipnet::IpNet;
 use crate::events::Events;
 use crate::extent::QUARANTINE;
 use crate::plan::{Held, Plan, Rules};
-use crate::{Applied, Connections, Dataplane, Error, Options, Stats, pins, sys};
+use crate::{Applied, Connections, Dataplane, Error, Options, Stats, beside, pins, sys};
 pub use names::{NameCount, NodeNames};
 use stale::Gone;
 pub(crate) use tables::failed;
@@ -92,7 +92,7 @@ pub struct EbpfDataplane {
     plan: Plan,
     tables: KernelTables,
     counters: PerCpuArray<MapData, u64>,
-    config: Array<MapData, Wire<abi::Config>>,
+    config: Config,
     programs: Programs,
     names: NodeNames,
     /// Where the socket programs are still to be attached.
@@ -102,7 +102,52 @@ pub struct EbpfDataplane {
     events: Option<(RingBuf<MapData>, Array<MapData, u32>)>,
     /// Closes sockets whose backend is gone.
     stale: Sender<Vec<Gone>>,
+    /// Maps that have another size than asked for.
+    kept: Vec<String>,
     started: Instant,
+}
+
+/// The map with what the programs know of the node. Whoever changes a part of it holds the lock.
+type Config = Arc<Mutex<Array<MapData, Wire<abi::Config>>>>;
+
+/// Sets or clears flags.
+fn set_flags(config: &Config, flags: u32, on: bool) -> Result<(), Error> {
+    let error = |action| move |error| failed(abi::maps::CONFIG, action, error);
+    let mut map = config.lock().unwrap_or_else(PoisonError::into_inner);
+    let Wire(mut config) = map.get(&0, 0).map_err(error("read"))?;
+    let new = if on { config.flags | flags } else { config.flags & !flags };
+    if new == config.flags {
+        return Ok(());
+    }
+    config.flags = new;
+    map.set(0, Wire(config), 0).map_err(error("update"))
+}
+
+/// Tells the programs whether kube-proxy is here too.
+pub struct Beside {
+    config: Config,
+}
+
+impl Beside {
+    /// Looks for kube-proxy's rules, and has the programs leave its connections to it while there are some.
+    ///
+    /// # Errors
+    /// When netfilter does not answer, or the map cannot be written.
+    pub fn look(&self) -> Result<bool, Error> {
+        let found = look_for_kube_proxy()?;
+        set_flags(&self.config, abi::config_flags::KUBE_PROXY, found)?;
+        Ok(found)
+    }
+}
+
+impl std::fmt::Debug for Beside {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Beside")
+    }
+}
+
+fn look_for_kube_proxy() -> Result<bool, Error> {
+    beside::has_rules().map_err(|source| Error::system("look for kube-proxy's rules", source))
 }
 
 struct Sockets {
@@ -128,7 +173,7 @@ impl EbpfDataplane {
         pins::prepare(&options.pin_dir, options.mount_bpffs)?;
         let upgrade = Upgrade::find(&options.pin_dir)?;
         let maps_dir = pins::maps_dir(&options.pin_dir);
-        check_pins(&maps_dir, options)?;
+        let kept = check_pins(&maps_dir, options)?;
         let mut ebpf = load(&maps_dir, options)?;
         let names = NodeNames::take(&mut ebpf)?;
         // Descriptors of our own: programs name the object's by number, and are loaded later.
@@ -184,19 +229,14 @@ impl EbpfDataplane {
         if !upgrade.is_unknown() {
             attach_sockets(&programs, &mut sockets)?;
         }
-        Ok(Self {
-            plan,
-            tables,
-            counters,
-            config,
-            programs,
-            names,
-            sockets,
-            connections,
-            events,
-            stale,
-            started: Instant::now(),
-        })
+        let started = Instant::now();
+        let config = Arc::new(Mutex::new(config));
+        Ok(Self { plan, tables, counters, config, programs, names, sockets, connections, events, stale, kept, started })
+    }
+
+    /// What must know whether kube-proxy is here too, as it comes and goes.
+    pub fn beside(&self) -> Beside {
+        Beside { config: self.config.clone() }
     }
 
     /// The programs that devices are hooked with.
@@ -239,14 +279,15 @@ impl EbpfDataplane {
 
     /// From the first full list on, an address of the ranges that has no entry is nobody's.
     fn keep_to_ranges(&mut self) -> Result<(), Error> {
-        let error = |action| move |error| failed(abi::maps::CONFIG, action, error);
-        let Wire(mut config) = self.config.get(&0, 0).map_err(error("read"))?;
+        let Wire(config) = {
+            let map = self.config.lock().unwrap_or_else(PoisonError::into_inner);
+            map.get(&0, 0).map_err(|error| failed(abi::maps::CONFIG, "read", error))?
+        };
         let none = ([abi::Range4::NONE; abi::RANGES], [abi::Range6::NONE; abi::RANGES]);
         if (config.ranges4, config.ranges6) == none {
             return Ok(());
         }
-        config.flags |= abi::config_flags::SERVICE_RANGES;
-        self.config.set(0, Wire(config), 0).map_err(error("update"))
+        set_flags(&self.config, abi::config_flags::SERVICE_RANGES, true)
     }
 }
 
@@ -307,7 +348,9 @@ impl Dataplane for EbpfDataplane {
     }
 
     fn problems(&self) -> Vec<String> {
-        self.plan.problems()
+        let mut problems = self.plan.problems();
+        problems.extend_from_slice(&self.kept);
+        problems
     }
 }
 
@@ -331,12 +374,15 @@ fn wanted_entries(name: &str, options: &Options) -> Option<u32> {
         abi::maps::CONNTRACK6 => capacities.connections6,
         abi::maps::SOCKETS => capacities.sockets,
         abi::maps::AFFINITY4 | abi::maps::AFFINITY6 => capacities.affinities,
+        abi::maps::FRAGMENTS4 | abi::maps::FRAGMENTS6 => capacities.fragments,
         _ => return None,
     })
 }
 
-/// The kernel reuses a pinned map whatever its layout: look before the programs do.
-fn check_pins(dir: &Path, options: &Options) -> Result<(), Error> {
+/// The kernel reuses a pinned map whatever its layout: look before the programs do. Says which maps keep another size than
+/// asked for.
+fn check_pins(dir: &Path, options: &Options) -> Result<Vec<String>, Error> {
+    let mut kept = Vec::new();
     for (name, key, value) in MAPS {
         let path = dir.join(name);
         if !path.exists() {
@@ -351,15 +397,15 @@ fn check_pins(dir: &Path, options: &Options) -> Result<(), Error> {
         if let Some(wanted) = wanted_entries(name, options)
             && info.max_entries() != wanted
         {
-            tracing::warn!(
-                map = name,
-                entries = info.max_entries(),
-                wanted,
-                "a pinned map keeps its size; it changes when the pins are removed"
+            let text = format!(
+                "map {name} has {} entries, not {wanted}: it keeps its size, and what is in it, until `eastwest-agent cleanup`",
+                info.max_entries()
             );
+            tracing::warn!("{text}");
+            kept.push(text);
         }
     }
-    Ok(())
+    Ok(kept)
 }
 
 /// Whether this is Linux `major.minor` or later.
@@ -474,6 +520,14 @@ fn write_config(
     }
     if at_least(6, 16) {
         config.flags |= abi::config_flags::CSUM_IPV6;
+    }
+    match look_for_kube_proxy() {
+        Ok(true) => {
+            tracing::info!("kube-proxy's rules are in the node: connections that it has opened stay with it");
+            config.flags |= abi::config_flags::KUBE_PROXY;
+        }
+        Ok(false) => {}
+        Err(error) => tracing::warn!(%error, "taken for not there"),
     }
     // What an earlier run programmed still stands; with other ranges it waits for the first full list.
     if (config.ranges4, config.ranges6) == (before.ranges4, before.ranges6) {

@@ -6,6 +6,7 @@
 //! here. The bookkeeping (`plan`) is pure and runs over any `Tables`: the kernel's maps, or memory in tests.
 
 pub mod address;
+pub mod beside;
 pub mod clsact;
 pub mod devices;
 mod ebpf;
@@ -27,7 +28,7 @@ use std::collections::BTreeMap;
 use eastwest_compile::{CompiledService, ServiceKey};
 
 pub use ebpf::retire::{forget_ended_flows, retire};
-pub use ebpf::{EbpfDataplane, NameCount, NodeNames, Programs};
+pub use ebpf::{Beside, EbpfDataplane, NameCount, NodeNames, Programs};
 pub use error::Error;
 pub use memory::{MemoryTables, Recording};
 pub use options::{Capacities, Options};
@@ -69,7 +70,8 @@ pub trait Dataplane: Send {
     /// How full the tables are.
     fn stats(&self) -> Stats;
 
-    /// What is not programmed as asked, and why: frontends claimed by two Services, Services that found no room.
+    /// What is not programmed as asked, and why: frontends claimed by two Services, Services that found no room or too
+    /// little, maps that keep another size.
     fn problems(&self) -> Vec<String>;
 }
 
@@ -95,6 +97,8 @@ pub struct Applied {
     pub problems: Vec<String>,
     /// Services that stay as they were, and why.
     pub failed: Vec<(ServiceKey, String)>,
+    /// A Service has no Maglev table, for which there was no room: clients outside get its backends by chance.
+    pub by_chance: bool,
 }
 
 impl Applied {
@@ -103,6 +107,7 @@ impl Applied {
         self.frontends += other.frontends;
         self.problems.extend(other.problems);
         self.failed.extend(other.failed);
+        self.by_chance |= other.by_chance;
     }
 }
 

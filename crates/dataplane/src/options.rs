@@ -22,6 +22,8 @@ pub struct Capacities {
     pub affinities: u32,
     /// Answers to questions for names, 256 bytes each as they are used.
     pub answers: u32,
+    /// Packets in fragments whose first one was seen, of each family.
+    pub fragments: u32,
 }
 
 impl Default for Capacities {
@@ -35,6 +37,7 @@ impl Default for Capacities {
             sockets: 65_536,
             affinities: 65_536,
             answers: 65_536,
+            fragments: 8192,
         }
     }
 }

@@ -148,6 +148,9 @@ pub struct Plan {
     slots: Extents,
     /// Services that could not be programmed, to be tried again when there is room.
     failed: BTreeMap<ServiceKey, (CompiledService, String)>,
+    /// Services for whose Maglev tables there is no room: clients outside get their backends by chance. To be tried again
+    /// when there is room.
+    by_chance: BTreeMap<ServiceKey, CompiledService>,
     /// When something was last freed, until `retry` has made use of it.
     freed: Option<Duration>,
 }
@@ -324,6 +327,7 @@ impl Plan {
             ids: Ids::new(limits.backends),
             slots: Extents::new(limits.slots),
             failed: BTreeMap::new(),
+            by_chance: BTreeMap::new(),
             freed: None,
         }
     }
@@ -340,9 +344,18 @@ impl Plan {
         new: Option<&CompiledService>,
     ) -> Result<Applied, Error> {
         self.failed.remove(key);
+        self.by_chance.remove(key);
         let result = self.program(tables, now, key, &Wanted::all(new));
-        if let (Err(error), Some(service)) = (&result, new) {
-            self.failed.insert(key.clone(), (service.clone(), error.to_string()));
+        if let Some(service) = new {
+            match &result {
+                Err(error) => {
+                    self.failed.insert(key.clone(), (service.clone(), error.to_string()));
+                }
+                Ok(applied) if applied.by_chance => {
+                    self.by_chance.insert(key.clone(), service.clone());
+                }
+                Ok(_) => {}
+            }
         }
         result
     }
@@ -422,19 +435,20 @@ impl Plan {
         all.flat_map(|(key, service)| service.ports.iter().map(move |(port, id)| (key, port, *id)))
     }
 
-    /// Tries services again that found no room, if some has come free since and has rested. Costs nothing otherwise.
+    /// Tries services again that found no room or too little, if some has come free since and has rested. Costs nothing
+    /// otherwise.
     pub fn retry<T: Tables>(&mut self, tables: &mut T, now: Duration) -> Applied {
         let mut applied = Applied::default();
-        if self.failed.is_empty() || self.freed.is_none_or(|at| now < at + QUARANTINE) {
+        let none = self.failed.is_empty() && self.by_chance.is_empty();
+        if none || self.freed.is_none_or(|at| now < at + QUARANTINE) {
             return applied;
         }
         self.freed = None;
-        for (key, (service, _)) in std::mem::take(&mut self.failed) {
-            match self.program(tables, now, &key, &Wanted::all(Some(&service))) {
-                Ok(one) => applied.merge(one),
-                Err(error) => {
-                    self.failed.insert(key, (service, error.to_string()));
-                }
+        let failed = std::mem::take(&mut self.failed).into_iter().map(|(key, (service, _))| (key, service));
+        for (key, service) in failed.chain(std::mem::take(&mut self.by_chance)) {
+            // Named in `failed` if need be.
+            if let Ok(one) = self.apply(tables, now, &key, Some(&service)) {
+                applied.merge(one);
             }
         }
         applied
@@ -468,6 +482,12 @@ impl Plan {
             .collect();
         problems.sort();
         problems.extend(self.failed.iter().map(|(key, (_, why))| format!("Service {key}: {why}")));
+        let full = Error::full(abi::maps::SLOTS, self.limits.slots);
+        problems.extend(self.by_chance.keys().map(|key| {
+            format!(
+                "Service {key}: clients outside get backends by chance, each node its own choice, as {full}"
+            )
+        }));
         problems
     }
 

@@ -11,6 +11,8 @@ mod maps;
 mod nic;
 #[path = "kernel/pods.rs"]
 mod pods;
+#[path = "kernel/sctp.rs"]
+mod sctp;
 #[path = "kernel/services.rs"]
 mod services;
 #[path = "kernel/sockets.rs"]

@@ -43,8 +43,12 @@ fn kernel_and_host_agree_on_every_case() {
         kernel.nic = nic;
         let mut wrong = Vec::new();
         for ipv6 in [false, true] {
-            kernel.fill(&world(ipv6));
+            let mut tables = world(ipv6);
+            let flags = tables.config.flags;
+            kernel.fill(&tables);
             for case in CASES {
+                tables.config.flags = flags | case.flags;
+                kernel.configure(&tables);
                 for &(kind, partial) in RUNS {
                     let run = Run { ipv6, partial_in: partial, partial_out: false, partial_nic: false, nic };
                     kernel.forget();
@@ -62,6 +66,7 @@ fn kernel_and_host_agree_on_every_case() {
 /// Plays a case on both engines.
 fn play(kernel: &Kernel, case: &Case, kind: Kind, way: Run) -> Result<(), String> {
     let mut maps = world(way.ipv6);
+    maps.config.flags |= case.flags;
     let (mut in_kernel, mut on_host) = (Player::new(way), Player::new(way));
     for step in case.steps {
         let kind = kind_for(step.0, kind);
@@ -166,6 +171,40 @@ fn an_unknown_neighbour_is_handed_over_untouched() {
             let (verdict, bytes) = kernel.run(Program::NicIngress, Kind::Xdp, &packet);
             assert_eq!((verdict, &bytes), (Verdict::Handover, &packet));
             assert_eq!(kernel.counter(counter::NO_NEIGHBOUR), before + 1);
+        }
+    });
+}
+
+/// A tag that says the priority alone is taken off before tc; a packet of a VLAN is left to its device.
+#[test]
+fn tagged_packets_are_handed_over_or_passed_untouched() {
+    network(|nic| {
+        let mut kernel = Kernel::load();
+        kernel.nic = nic;
+        for ipv6 in [false, true] {
+            kernel.fill(&world(ipv6));
+            for (program, words) in [
+                (Program::PodIngress, "tcp 10.244.1.9:40000 > 10.96.0.1:80 S"),
+                (Program::NicIngress, "tcp 192.0.2.7:40000 > 10.96.0.1:80 S"),
+            ] {
+                for (tag, verdict) in [
+                    ([0x81, 0x00, 0x60, 0x00], Verdict::Handover),
+                    ([0x88, 0xa8, 0x00, 0x00], Verdict::Handover),
+                    ([0x81, 0x00, 0x60, 0x05], Verdict::Pass),
+                    ([0x81, 0x00, 0x0f, 0xff], Verdict::Pass),
+                ] {
+                    let mut packet = spec(words, ipv6).bytes();
+                    packet.splice(12..12, tag);
+                    assert_eq!(
+                        kernel.run(program, Kind::Xdp, &packet),
+                        (verdict, packet),
+                        "{program:?} {tag:?}"
+                    );
+                }
+                let mut twice = spec(words, ipv6).bytes();
+                twice.splice(12..12, [0x88, 0xa8, 0, 7, 0x81, 0, 0, 0]);
+                assert_eq!(kernel.run(program, Kind::Xdp, &twice), (Verdict::Pass, twice));
+            }
         }
     });
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use eastwest_integration::*;
 use eastwest_lab::serve::Answer;
-use eastwest_lab::{Lab, Nic, Options, PodHook};
+use eastwest_lab::{Lab, Network, Nic, Options, PodHook};
 use http::Method;
 use serde_json::{Value, json};
 
@@ -253,4 +253,10 @@ fn by_tc_and_native_xdp() {
 #[test]
 fn by_generic_xdp_and_tc_at_the_nic() {
     check("frontxdp", Options { pod_hook: PodHook::Xdp, nic: Some(Nic::Tc), ..Options::default() });
+}
+
+/// Pods of other nodes are behind a tunnel, into which the stack packs what is for them.
+#[test]
+fn over_a_tunnel() {
+    check("frontvxlan", Options { network: Network::Vxlan, ..Options::default() });
 }

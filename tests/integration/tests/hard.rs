@@ -65,6 +65,8 @@ struct Way<'a> {
     /// The node whose route to the pod is made narrow, and whose route back is.
     there: &'a str,
     back: &'a str,
+    /// Routers on the way.
+    routers: u32,
 }
 
 impl Way<'_> {
@@ -161,24 +163,36 @@ impl Way<'_> {
         let error = self.told(CLOSED, b"?", |_| Ok(())).context("port unreachable")?;
         ensure!(error.kind() == ErrorKind::ConnectionRefused, "of a closed port: {error}");
 
-        let error = self
-            .told(80, b"?", |socket| {
-                let socket2 = socket2::SockRef::from(socket);
-                if self.vip.is_ipv4() {
-                    setsockopt(socket, sockopt::Ipv4RecvErr, &true)?;
-                    socket2.set_ttl_v4(1)?;
-                } else {
-                    setsockopt(socket, sockopt::Ipv6RecvErr, &true)?;
-                    socket2.set_unicast_hops_v6(1)?;
-                }
-                Ok(())
-            })
-            .context("time exceeded")?;
-        ensure!(error.raw_os_error() == Some(nix::errno::Errno::EHOSTUNREACH as i32), "of one hop: {error}");
+        for routers in 1..=self.routers {
+            let error = self.told(80, b"?", |socket| self.hops(socket, routers)).context("time exceeded")?;
+            ensure!(
+                error.raw_os_error() == Some(nix::errno::Errno::EHOSTUNREACH as i32),
+                "of {routers} hops: {error}"
+            );
+        }
+        let socket = self.udp(80)?;
+        self.hops(&socket, self.routers + 1)?;
+        eventually(|| {
+            socket.send(b"?")?;
+            socket.recv(&mut [0; 2048]).context("an answer, with as many hops as there are")
+        })?;
 
         self.fragments(3000).context("fragments")?;
         self.fragments(20_000).context("many fragments")?;
         self.path_mtu()
+    }
+
+    /// Has a socket's packets live for so many hops, and tell of errors.
+    fn hops(&self, socket: &UdpSocket, hops: u32) -> Result<()> {
+        let socket2 = socket2::SockRef::from(socket);
+        if self.vip.is_ipv4() {
+            setsockopt(socket, sockopt::Ipv4RecvErr, &true)?;
+            socket2.set_ttl_v4(hops)?;
+        } else {
+            setsockopt(socket, sockopt::Ipv6RecvErr, &true)?;
+            socket2.set_unicast_hops_v6(hops)?;
+        }
+        Ok(())
     }
 
     /// A datagram there and back, both in fragments.
@@ -248,12 +262,12 @@ fn all(lab: &Lab) -> Result<()> {
     let (here, there) = (vips(lab, "here")?, vips(lab, "there")?);
     let _echoes = [Echo::in_pod(lab, "here")?, Echo::in_pod(lab, "there")?];
     for (here, there) in here.into_iter().zip(there) {
-        for (client, vip, pod, back) in [
-            ("client-1", there, "there", "node-2"),
-            ("client", here, "here", "node-1"),
-            ("client", there, "there", "node-1"),
+        for (client, vip, pod, back, routers) in [
+            ("client-1", there, "there", "node-2", 2),
+            ("client", here, "here", "node-1", 1),
+            ("client", there, "there", "node-1", 2),
         ] {
-            let way = Way { lab, client, vip, pod, there: "node-1", back };
+            let way = Way { lab, client, vip, pod, there: "node-1", back, routers };
             way.holds().with_context(|| format!("{client} to {pod} by {vip}"))?;
         }
     }

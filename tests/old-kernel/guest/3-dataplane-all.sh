@@ -4,7 +4,7 @@ test_all() {
   cd /tmp
   failed=
   for program in /opt/eastwest/tests/*; do
-    "$program" --test-threads 1 >/tmp/out 2>&1 </dev/null || failed="$failed ${program##*/}"
+    "$program" --test-threads 1 --include-ignored >/tmp/out 2>&1 </dev/null || failed="$failed ${program##*/}"
     cat /tmp/out
     note "${program##*/}: $(sed -n 's/^test result: //p' /tmp/out)"
   done

@@ -560,6 +560,9 @@ pub mod config_flags {
     /// All Services are programmed: of the addresses in `Config::ranges4` and `ranges6` those that have no entry are
     /// nobody's, and no other address is looked for.
     pub const SERVICE_RANGES: u32 = 1 << 2;
+    /// kube-proxy's rules are in the node too: a TCP segment that opens nothing and has no flow may be of a connection that it
+    /// translates, so the stack gets it as it is.
+    pub const KUBE_PROXY: u32 = 1 << 3;
     /// Questions of pods to the node's DNS are looked at (`names`). Off when the node is given back.
     pub const NAMES: u32 = 1 << 8;
 }

@@ -1,13 +1,14 @@
 //! A packet without a tracked flow: what it asks for, and which backend gets it.
 
 use eastwest_abi::{
-    Affinity, AffinityKey, Backend, CLUSTER_CLIENTS, Conntrack, Extent, backend_flags, config_flags,
-    conntrack_flags as flags, counter, frontend_flags,
+    Affinity, AffinityKey, Backend, CLUSTER_CLIENTS, Conntrack, ConntrackKey, Extent, backend_flags,
+    config_flags, conntrack_flags as flags, counter, direction, frontend_flags,
 };
 
 use crate::address::{Address, mix};
 use crate::track::{self, Opened};
 use crate::traits::Maps;
+use crate::wire::{PROTOCOL_UDP, tcp};
 use crate::work::Work;
 
 /// Attempts to find a free reverse key.
@@ -68,6 +69,11 @@ pub fn frontend<A: Address, M: Maps<A>>(
     again: bool,
     place: Place,
 ) -> Opening {
+    let midst = !again && is_in_the_midst(work);
+    if midst && maps.config().is_some_and(|config| config.flags & config_flags::KUBE_PROXY != 0) {
+        // It may be of a connection that kube-proxy has opened, which nf_conntrack translates on.
+        return Opening::NONE;
+    }
     let key = &work.flow.key;
     let Some(frontend) = maps.frontend(&key.daddr.frontend(key.dport, key.protocol)) else {
         return no_frontend(maps, key.daddr);
@@ -92,6 +98,9 @@ pub fn frontend<A: Address, M: Maps<A>>(
     // Fixed before the loop, through which the verifier follows every branch for each attempt.
     let mut fixed =
         if frontend.affinity == 0 { 0 } else { kept(maps, work, frontend.service, frontend.affinity) };
+    if midst {
+        fixed = lost(maps, work, extent);
+    }
     if fixed == 0 && outside && frontend.flags & frontend_flags::MAGLEV != 0 {
         fixed = hashed(maps, work, extent);
     }
@@ -144,6 +153,45 @@ fn count_new<A: Address, M: Maps<A>>(maps: &mut M, work: &Work<A>) {
     if work.value.flags & flags::MASQUERADE == 0 && work.value.sport != work.flow.key.sport {
         maps.count(counter::PORT_CHANGED);
     }
+}
+
+/// Whether the packet is of a connection that is open already, if it is of any.
+#[inline(always)]
+fn is_in_the_midst<A>(work: &Work<A>) -> bool {
+    work.flow.key.protocol != PROTOCOL_UDP && work.flow.tcp_flags & (tcp::SYN | tcp::ACK) != tcp::SYN
+}
+
+/// Slots that are searched at most.
+const SEARCHED: u32 = 32;
+
+/// Id of the backend that a connection has of which a full table has lost the forward half alone; 0 when there is none. The
+/// other half tells, if the connection has kept its port and its backend is among the first.
+#[inline(never)]
+fn lost<A: Address, M: Maps<A>>(maps: &mut M, work: &mut Work<A>, extent: Extent) -> u32 {
+    let mut found = 0;
+    for nth in 0..SEARCHED {
+        if nth >= extent.count || found != 0 {
+            break;
+        }
+        let Some(id) = maps.slot(extent.slots.wrapping_add(nth)) else { break };
+        let Some(backend) = maps.backend(id) else { break };
+        let key = &work.flow.key;
+        work.other = ConntrackKey {
+            saddr: A::of_backend(&backend),
+            daddr: key.saddr,
+            sport: u16::from_ne_bytes(backend.port),
+            dport: key.sport,
+            protocol: key.protocol,
+            direction: direction::REVERSE,
+            pad: 0,
+        };
+        let Some(half) = maps.track(&work.other) else { continue };
+        let ours = half.saddr.same(key.daddr) && half.sport == key.dport && half.dport == key.sport;
+        if ours && half.daddr.same(key.saddr) {
+            found = id;
+        }
+    }
+    found
 }
 
 /// What becomes of a packet to an address and port that no Service has.

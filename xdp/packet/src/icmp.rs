@@ -11,7 +11,7 @@ use crate::checksum::{self, Sum};
 use crate::parse::{Parsed, kind};
 use crate::rewrite::{note_fragment, set_ttl, turn_around};
 use crate::traits::{Maps, NotWritten, Packet, Verdict};
-use crate::wire::{ETHERNET, ICMP, PROTOCOL_TCP, PROTOCOL_UDP, checksum_offset, icmp};
+use crate::wire::{ETHERNET, ICMP, PROTOCOL_SCTP, PROTOCOL_TCP, PROTOCOL_UDP, checksum_offset, icmp};
 use crate::work::Work;
 
 /// Time to live of an echo reply.
@@ -52,7 +52,8 @@ pub fn read<A: Address, P: Packet>(packet: &mut P, work: &mut Work<A>) -> Parsed
     }
     let (flow, headers) = (&mut work.flow, &work.headers);
     let l4 = headers.l4 as usize;
-    let known = matches!(headers.protocol, PROTOCOL_TCP | PROTOCOL_UDP) && headers.kind != kind::LATER;
+    let known = matches!(headers.protocol, PROTOCOL_TCP | PROTOCOL_UDP | PROTOCOL_SCTP)
+        && headers.kind != kind::LATER;
     // An error goes to who sent the packet. As much of it is quoted at least.
     if !known || !headers.saddr.same(flow.key.daddr) || headers.l4 + 8 > end || !packet.ensure(headers.l4 + 8)
     {
@@ -131,7 +132,9 @@ fn write<A: Address, P: Packet>(packet: &mut P, work: &Work<A>) -> Option<()> {
     done(packet.store(quote.l4 as usize, &[value.dport, value.sport]))?;
 
     let at = quote.l4 as usize + checksum_offset(key.protocol);
-    if at + 2 <= quote.end as usize
+    // SCTP's covers the whole packet, of which a part is quoted.
+    if key.protocol != PROTOCOL_SCTP
+        && at + 2 <= quote.end as usize
         && let Some([field]) = packet.load::<u16, 1>(at)
         && (field != 0 || key.protocol != PROTOCOL_UDP)
     {

@@ -24,6 +24,7 @@ mod parse;
 mod pod;
 mod refuse;
 mod rewrite;
+mod sctp;
 mod track;
 mod traits;
 #[cfg(any(test, feature = "vectors"))]

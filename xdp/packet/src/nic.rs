@@ -16,7 +16,7 @@ use crate::refuse::cannot_send;
 use crate::rewrite::{rewrite, set_ttl};
 use crate::track;
 use crate::traits::{Maps, NotWritten, Packet, RouteQuery, Router, Verdict, Via};
-use crate::wire::{ETHERNET, PROTOCOL_TCP, UDP, icmp as message_of};
+use crate::wire::{ETHERNET, PROTOCOL_SCTP, PROTOCOL_TCP, SCTP, UDP, icmp as message_of};
 use crate::work::Work;
 
 /// What every link of IPv6 takes: RFC 8200, 5.
@@ -186,6 +186,8 @@ fn ask<A: Address, P: Packet + Router<A>>(packet: &mut P, work: &mut Work<A>) ->
     let mut headers = (work.flow.l4 as usize).wrapping_sub(ETHERNET) as u16;
     headers = headers.wrapping_add(if work.flow.key.protocol == PROTOCOL_TCP {
         packet.load::<u8, 1>(work.flow.l4 as usize + 12).map_or(0, |[offset]| u16::from(offset >> 4) * 4)
+    } else if work.flow.key.protocol == PROTOCOL_SCTP {
+        SCTP as u16
     } else {
         UDP as u16
     });

@@ -3,10 +3,11 @@
 use eastwest_abi::{Addr4, Addr6, ConntrackKey, direction};
 
 use crate::headers::Headers;
+use crate::sctp;
 use crate::traits::Packet;
 use crate::wire::{
-    ETHERNET, ETHERTYPE_IPV4, ETHERTYPE_IPV6, IPV4, IPV6, PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP, TCP,
-    UDP, is_extension,
+    ETHERNET, ETHERTYPE_IPV4, ETHERTYPE_IPV6, IPV4, IPV6, PROTOCOL_ICMP, PROTOCOL_SCTP, PROTOCOL_TCP,
+    PROTOCOL_UDP, SCTP, TCP, UDP, is_extension,
 };
 
 /// A packet that can be translated.
@@ -14,11 +15,11 @@ use crate::wire::{
 pub struct Flow<A> {
     /// Who sends to whom, as a forward key.
     pub key: ConntrackKey<A>,
-    /// Offset of the TCP or UDP header.
+    /// Offset of the TCP, UDP or SCTP header.
     pub l4: u32,
     /// Bytes of the segment or datagram, header included.
     pub l4_length: u32,
-    /// Flags of TCP; 0 for UDP.
+    /// Flags of TCP, or what SCTP's first chunk is in these terms; 0 for UDP.
     pub tcp_flags: u8,
     /// Time to live or hop limit.
     pub ttl: u8,
@@ -36,18 +37,20 @@ pub mod kind {
     pub const LATER: u8 = 2;
     /// An ICMP error: the key is that of the packets that the quoted one answers.
     pub const ERROR: u8 = 3;
+    /// A whole SCTP packet, whose checksum is another one.
+    pub const SCTP: u8 = 4;
 }
 
 /// What a packet is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Parsed {
-    /// TCP or UDP, whole enough to translate.
+    /// TCP, UDP or SCTP, whole enough to translate.
     Flow,
     /// Cut short or wrong. Only the addresses in the key are known.
     Malformed,
     /// Not for us: another protocol, or too short to say.
     Other,
-    /// More than this reads: a fragment, an extension header, ICMP. [`crate::hard`] says which of the others it is.
+    /// More than this reads: a fragment, an extension header, ICMP, SCTP. [`crate::hard`] says which of the others it is.
     Hard,
     /// An ICMP error, and the packet that it quotes is one that we may know.
     Error,
@@ -179,6 +182,9 @@ fn payload<P: Packet>(packet: &P, field: u32, header: u32, start: u32) -> Option
 /// Reads the transport header of a whole packet, behind `l4` bytes.
 #[inline(always)]
 fn segment<A: Copy, P: Packet>(packet: &mut P, flow: &mut Flow<A>, l4: usize, length: u32) -> Parsed {
+    if flow.key.protocol == PROTOCOL_SCTP {
+        return Parsed::Hard;
+    }
     flow.kind = kind::WHOLE;
     transport(packet, flow, l4, length)
 }
@@ -194,6 +200,7 @@ pub(crate) fn transport<A: Copy, P: Packet>(
     let least = match flow.key.protocol {
         PROTOCOL_TCP => TCP,
         PROTOCOL_UDP => UDP,
+        PROTOCOL_SCTP => SCTP,
         _ => return Parsed::Other,
     };
     if length < least as u32 || !packet.ensure((l4 + least) as u32) {
@@ -209,6 +216,11 @@ pub(crate) fn transport<A: Copy, P: Packet>(
             return Parsed::Malformed;
         }
         flow.tcp_flags = flags;
+    } else if flow.key.protocol == PROTOCOL_SCTP {
+        flow.tcp_flags = sctp::flags(packet, l4, length);
+        if flow.kind == kind::WHOLE {
+            flow.kind = kind::SCTP;
+        }
     } else {
         let Some([length_field]) = packet.load::<u16, 1>(l4 + 4) else { return Parsed::Malformed };
         // The pseudo header counts what UDP says, not what IP says. A super-packet says 0.

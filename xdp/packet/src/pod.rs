@@ -12,7 +12,7 @@ use crate::refuse::refuse;
 use crate::rewrite::{rewrite, turn_around};
 use crate::track;
 use crate::traits::{Maps, NotWritten, Packet, Verdict};
-use crate::wire::{PROTOCOL_TCP, tcp};
+use crate::wire::{PROTOCOL_UDP, tcp};
 use crate::work::Work;
 
 /// A packet that a pod sends.
@@ -82,14 +82,14 @@ pub(crate) enum Known {
 
 /// Looks for a flow in forward direction.
 ///
-/// TCP stays with its backend until it ends. UDP has no end: it leaves a backend that is gone or not to be used.
+/// TCP and SCTP stay with their backend until they end. UDP has no end: it leaves a backend that is gone or not to be used.
 #[inline(always)]
 pub(crate) fn known<A: Address, M: Maps<A>>(maps: &mut M, work: &mut Work<A>) -> Known {
     const WANTED: u32 = backend_flags::LIVE | backend_flags::USABLE;
     let Some(value) = maps.track(&work.flow.key) else { return Known::No };
     work.value = *value;
     let opens = work.flow.tcp_flags & (tcp::SYN | tcp::ACK) == tcp::SYN;
-    if work.flow.key.protocol != PROTOCOL_TCP || opens {
+    if work.flow.key.protocol == PROTOCOL_UDP || opens {
         let ends = opens && track::closing(work.value.state);
         let direct = work.value.flags & flags::DIRECT != 0;
         if ends || !direct && !track::backend_holds(maps, &work.value, WANTED) {

@@ -8,8 +8,8 @@ use crate::parse::{Flow, kind};
 use crate::rewrite::turn_around;
 use crate::traits::{Maps, Packet, Verdict};
 use crate::wire::{
-    DESTINATION, ETHERNET, ICMP, IPV4, PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_TCP, TCP, UDP,
-    checksum_offset, icmp, tcp,
+    DESTINATION, ETHERNET, ICMP, IPV4, PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_SCTP, PROTOCOL_TCP, SCTP,
+    TCP, UDP, checksum_offset, icmp, tcp,
 };
 
 /// Time to live of what we send.
@@ -17,6 +17,9 @@ const TTL: u8 = 64;
 
 /// Bytes of options or extension headers that are kept as padding in a RST, at most: as many as IPv4 can have.
 const PADDING: usize = 40;
+/// Bytes of an SCTP packet down to the tag of an INIT, by which its sender knows what the error is about
+/// (`sctp_err_lookup` of net/sctp/input.c).
+const SCTP_INIT: u32 = 20;
 /// Bytes of the packet that an error quotes at most.
 const QUOTED: usize = 128;
 
@@ -128,7 +131,7 @@ fn reset<A: Address, P: Packet>(packet: &mut P, flow: &Flow<A>) -> Option<()> {
     done(packet.store(flow.l4 as usize, &new))
 }
 
-/// RFC 792 and RFC 4443: an error from `from`, with the header that asked and the 8 bytes behind it, or TCP's header. `None`
+/// RFC 792 and RFC 4443: an error from `from`, with the header that asked and the 8 bytes behind it, or TCP's or SCTP's header. `None`
 /// when a write failed.
 #[inline(never)]
 fn report<A: Address, P: Packet>(
@@ -140,7 +143,16 @@ fn report<A: Address, P: Packet>(
 ) -> Option<()> {
     let tcp = flow.key.protocol == PROTOCOL_TCP;
     // The kernel does not cut off a checksum field that it is to complete.
-    let header = if tcp { TCP } else { UDP };
+    let sctp = flow.key.protocol == PROTOCOL_SCTP;
+    let header = if tcp {
+        TCP
+    } else if sctp && flow.l4_length >= SCTP_INIT {
+        SCTP_INIT as usize
+    } else if sctp {
+        SCTP
+    } else {
+        UDP
+    };
     let before = (flow.l4 as usize).wrapping_sub(ETHERNET);
     let quoted = before.wrapping_add(header);
     if quoted > QUOTED {
@@ -176,7 +188,7 @@ fn report<A: Address, P: Packet>(
     let l4 = (at_icmp + ICMP).wrapping_add(before);
     let [field] = packet.load::<u16, 1>(l4.wrapping_add(checksum_offset(flow.key.protocol)))?;
     let ends = flow.key.daddr.sum(flow.key.saddr.sum(Sum::ZERO));
-    if field == ends.join(checksum::pseudo(flow.key.protocol, flow.l4_length)).fold() {
+    if !sctp && field == ends.join(checksum::pseudo(flow.key.protocol, flow.l4_length)).fold() {
         let mut region = Sum::ZERO;
         for word in packet.load::<u32, 2>(l4)? {
             region = region.add(word);

@@ -6,8 +6,9 @@ use crate::address::{Address, tells_ipv6};
 use crate::checksum::{self, Kind, Sum};
 use crate::icmp;
 use crate::parse::kind;
+use crate::sctp;
 use crate::traits::{ChecksumChange, Checksums, Maps, NotWritten, Packet};
-use crate::wire::{ETHERNET, PROTOCOL_UDP, checksum_offset};
+use crate::wire::{ETHERNET, PROTOCOL_SCTP, PROTOCOL_UDP, checksum_offset};
 use crate::work::Work;
 
 /// Gives the packet the addresses and ports of `value`. On `Ambiguous` it is as it was. `leaves`: it is sent on from
@@ -22,6 +23,9 @@ pub fn rewrite<A: Address, M: Maps<A>, P: Packet>(
     if work.flow.kind != kind::WHOLE {
         if work.flow.kind == kind::ERROR {
             return icmp::rewrite(packet, work);
+        }
+        if work.flow.key.protocol == PROTOCOL_SCTP && work.flow.kind != kind::LATER {
+            return association(maps, packet, work, leaves);
         }
         return fragment(maps, packet, work);
     }
@@ -59,6 +63,24 @@ fn fragment<A: Address, M: Maps<A>, P: Packet>(
     }
     network(packet, work, &change)?;
     transport(packet, work, &change)
+}
+
+/// A packet of SCTP, or the first fragment of one.
+#[inline(never)]
+fn association<A: Address, M: Maps<A>, P: Packet>(
+    maps: &mut M,
+    packet: &mut P,
+    work: &mut Work<A>,
+    leaves: bool,
+) -> Result<(), NotWritten> {
+    if work.flow.kind == kind::FIRST {
+        note_fragment(maps, work);
+    }
+    let change = change(maps, work);
+    sctp::update(packet, work, leaves)?;
+    network(packet, work, &change)?;
+    let written = packet.store(change.l4, &[work.value.ports()]);
+    if written { Ok(()) } else { Err(NotWritten::Failed) }
 }
 
 /// How the sums change.

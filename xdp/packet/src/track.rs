@@ -10,7 +10,7 @@ use eastwest_abi::{
 
 use crate::address::Address;
 use crate::traits::{Insert, Maps};
-use crate::wire::{PROTOCOL_TCP, PROTOCOL_UDP, tcp};
+use crate::wire::{PROTOCOL_UDP, tcp};
 use crate::work::Work;
 
 /// Units of `seen` after which a silent UDP flow may lose its tuple to another: about three minutes, the time Linux
@@ -47,14 +47,14 @@ fn same_rewrite<A: Address>(a: &Conntrack<A>, b: &Conntrack<A>) -> bool {
     a.sport == b.sport && a.dport == b.dport && a.saddr.same(b.saddr) && a.daddr.same(b.daddr)
 }
 
-/// Whether a TCP connection is over.
+/// Whether a connection of TCP or SCTP is over.
 #[inline(always)]
 pub fn closed(state: u16) -> bool {
     const BOTH: u16 = state::FIN_FORWARD | state::FIN_REVERSE;
     state & state::RESET != 0 || state & BOTH == BOTH
 }
 
-/// Whether a TCP connection is coming to its end: a SYN on it opens a new one.
+/// Whether a connection of TCP or SCTP is coming to its end: a SYN on it opens a new one.
 #[inline(always)]
 pub fn closing(state: u16) -> bool {
     state != 0
@@ -204,11 +204,10 @@ fn over<A: Address, M: Maps<A>>(
     now: u32,
     patient: bool,
 ) -> bool {
-    if protocol == PROTOCOL_TCP {
+    if protocol != PROTOCOL_UDP {
         let rests = patient && holder.state & state::RESET == 0 && now.wrapping_sub(holder.seen) <= TCP_REST;
         return closed(holder.state) && !rests;
     }
-    protocol == PROTOCOL_UDP
-        && (now.wrapping_sub(holder.seen) > UDP_IDLE
-            || holder.flags & flags::DIRECT == 0 && !backend_holds(maps, holder, backend_flags::LIVE))
+    now.wrapping_sub(holder.seen) > UDP_IDLE
+        || holder.flags & flags::DIRECT == 0 && !backend_holds(maps, holder, backend_flags::LIVE)
 }

@@ -8,7 +8,7 @@ use eastwest_abi::{CLUSTER_CLIENTS, backend_flags, config_flags, frontend_flags}
 use crate::host::Program::{self, NicEgress, NicIngress, PodEgress, PodIngress};
 use crate::host::{HostMaps, LINK, Spec, check, reply_to};
 use crate::traits::{Hop, Verdict};
-use crate::wire::{PROTOCOL_TCP, PROTOCOL_UDP};
+use crate::wire::{PROTOCOL_SCTP, PROTOCOL_TCP, PROTOCOL_UDP};
 use Outcome::{Back, Drop, Pass, Refuse, Same, Sent};
 
 /// What a packet must become.
@@ -35,11 +35,13 @@ pub type Step = (Program, &'static str, Outcome);
 /// Steps in order.
 pub struct Case {
     pub name: &'static str,
+    /// `config_flags` that are set besides those of every case.
+    pub flags: u32,
     pub steps: &'static [Step],
 }
 
 const fn case(name: &'static str, steps: &'static [Step]) -> Case {
-    Case { name, steps }
+    Case { name, flags: 0, steps }
 }
 
 /// Who is who (IPv6 by [`six`]): clients 10.244.1.9 and 192.0.2.7 (outside), this node 10.0.0.1.
@@ -498,6 +500,10 @@ pub const CASES: &[Case] = &[
             (PodIngress, "ping 10.244.1.9:1 > 10.96.0.99:1 len=9", Drop),
             (PodIngress, "ping 10.244.1.9:1 > 10.244.1.2:1 len=9", Same),
             (PodIngress, "pong 10.244.1.9:1 > 10.96.0.1:1 len=9", Same),
+            // A load balancer's address, and the node's: whose they are otherwise answers, or nobody.
+            (PodIngress, "ping 10.244.1.9:1 > 203.0.113.1:1 len=9", Same),
+            (NicIngress, "ping 192.0.2.7:1 > 203.0.113.1:1 len=9", Same),
+            (NicIngress, "ping 192.0.2.7:1 > 10.0.0.1:1 len=9", Same),
             (PodEgress, "ping 10.96.0.2:1 > 10.96.0.1:1 len=9", Same),
         ],
     ),
@@ -735,6 +741,124 @@ pub const CASES: &[Case] = &[
             (PodIngress, "udp 10.244.1.9:40000 > 10.96.0.3:53 len=9 extensions=hd", Refuse),
         ],
     ),
+    case(
+        "sctp with another port and with the same one, and back",
+        &[
+            (
+                PodIngress,
+                "sctp 10.244.1.9:40000 > 10.96.0.1:80 S len=33",
+                Pass("sctp 10.244.1.9:40000 > 10.244.1.2:3868 S len=33"),
+            ),
+            (
+                PodEgress,
+                "sctp 10.244.1.2:3868 > 10.244.1.9:40000 S. len=300",
+                Pass("sctp 10.96.0.1:80 > 10.244.1.9:40000 S. len=300"),
+            ),
+            (
+                PodIngress,
+                "sctp 10.244.1.9:40000 > 10.96.0.1:80 len=1447 options=8 extensions=d",
+                Pass("sctp 10.244.1.9:40000 > 10.244.1.2:3868 len=1447 options=8 extensions=d"),
+            ),
+            (
+                PodIngress,
+                "sctp 10.244.1.9:40001 > 10.96.0.1:3868 S len=16",
+                Pass("sctp 10.244.1.9:40001 > 10.244.1.2:3868 S len=16"),
+            ),
+            (
+                PodIngress,
+                "sctp 10.244.1.9:40000 > 10.96.0.1:80 F",
+                Pass("sctp 10.244.1.9:40000 > 10.244.1.2:3868 F"),
+            ),
+            (
+                PodIngress,
+                "sctp 10.244.1.9:40001 > 10.96.0.1:80 S len=16",
+                Pass("sctp 10.244.1.9:0 > 10.244.1.2:3868 S len=16"),
+            ),
+            (
+                PodEgress,
+                "sctp 10.244.1.9:40000 > 10.244.1.2:3868 len=20 error=port by=10.244.1.2 quote=8",
+                Pass("sctp 10.244.1.9:40000 > 10.96.0.1:80 len=20 error=port by=10.96.0.1 quote=8"),
+            ),
+            (PodIngress, "sctp 10.244.1.9:40000 > 10.96.0.3:80 S len=16", Refuse),
+            (PodIngress, "sctp 10.244.1.9:40000 > 10.96.0.1:81 S len=16", Refuse),
+            (PodIngress, "sctp 10.244.1.9:40000 > 10.244.1.2:22 S len=16", Same),
+        ],
+    ),
+    case(
+        "sctp from outside: to a backend here, and elsewhere in the node's name",
+        &[
+            (
+                NicIngress,
+                "sctp 192.0.2.7:40000 > 10.96.0.1:80 S len=16",
+                Pass("sctp 192.0.2.7:40000 > 10.244.1.2:3868 S len=16"),
+            ),
+            (
+                NicEgress,
+                "sctp 10.244.1.2:3868 > 192.0.2.7:40000 S. len=64",
+                Pass("sctp 10.96.0.1:80 > 192.0.2.7:40000 S. len=64"),
+            ),
+            (
+                NicIngress,
+                "sctp 192.0.2.7:40000 > 10.96.0.5:80 S len=16",
+                Sent("sctp 10.0.0.1:0 > 10.244.2.2:3868 S len=16"),
+            ),
+            (
+                NicIngress,
+                "sctp 10.244.2.2:3868 > 10.0.0.1:0 . len=8 ttl=9",
+                Sent("sctp 10.96.0.5:80 > 192.0.2.7:40000 . len=8 ttl=8"),
+            ),
+        ],
+    ),
+    case(
+        "in the midst of a connection that is not known: a backend is chosen, which says no",
+        &[
+            (
+                PodIngress,
+                "tcp 10.244.1.9:40000 > 10.96.0.1:80 P. len=9",
+                Pass("tcp 10.244.1.9:40000 > 10.244.1.2:8080 P. len=9"),
+            ),
+            (
+                PodEgress,
+                "tcp 10.244.1.2:8080 > 10.244.1.9:40000 R",
+                Pass("tcp 10.96.0.1:80 > 10.244.1.9:40000 R"),
+            ),
+        ],
+    ),
+    Case {
+        name: "beside kube-proxy its connections are left to it, and new ones are ours",
+        flags: config_flags::KUBE_PROXY,
+        steps: &[
+            (PodIngress, "tcp 10.244.1.9:40000 > 10.96.0.1:80 P. len=9", Same),
+            (PodIngress, "tcp 10.244.1.9:40000 > 10.96.0.1:80 F.", Same),
+            (PodIngress, "tcp 10.244.1.9:40000 > 10.96.0.1:80 R", Same),
+            (PodIngress, "tcp 10.244.1.9:40000 > 10.96.0.1:80 S.", Same),
+            (PodIngress, "tcp 10.244.1.9:40000 > 10.96.0.3:80 .", Same),
+            (PodIngress, "tcp 10.244.1.9:40000 > 10.96.0.1:81 .", Same),
+            (PodIngress, "tcp 10.244.1.9:40000 > 10.96.7.7:80 .", Same),
+            (PodEgress, "tcp 10.96.0.1:80 > 10.244.1.9:40000 .", Same),
+            (NicIngress, "tcp 192.0.2.7:40000 > 10.0.0.1:30080 .", Same),
+            (NicIngress, "tcp 192.0.2.7:40000 > 10.96.0.5:80 . ttl=1", Same),
+            (NicIngress, "tcp 192.0.3.7:40000 > 203.0.113.1:80 .", Same),
+            (NicEgress, "tcp 10.0.0.1:30080 > 192.0.2.7:40000 .", Same),
+            (
+                PodIngress,
+                "tcp 10.244.1.9:40000 > 10.96.0.1:80 S",
+                Pass("tcp 10.244.1.9:40000 > 10.244.1.2:8080 S"),
+            ),
+            (
+                PodIngress,
+                "tcp 10.244.1.9:40000 > 10.96.0.1:80 .",
+                Pass("tcp 10.244.1.9:40000 > 10.244.1.2:8080 ."),
+            ),
+            (
+                PodIngress,
+                "udp 10.244.1.9:40000 > 10.96.0.1:53 len=9",
+                Pass("udp 10.244.1.9:40000 > 10.244.1.2:5353 len=9"),
+            ),
+            (PodIngress, "tcp 10.244.1.9:40001 > 10.96.0.3:80 S", Refuse),
+            (NicIngress, "tcp 192.0.3.7:40000 > 203.0.113.1:80 S", Drop),
+        ],
+    },
 ];
 
 /// Link addresses of what is sent on: the next hop's, then the NIC's.
@@ -826,6 +950,12 @@ pub fn world(ipv6: bool) -> HostMaps {
     );
     maps.add_frontend(at("10.96.0.5", 80), PROTOCOL_TCP, 0, &[there]);
     maps.add_frontend(at("10.96.0.5", 53), PROTOCOL_UDP, 0, &[there_udp]);
+    let here_sctp = maps.add_backend(at("10.244.1.2", 3868), PROTOCOL_SCTP, backend_flags::LOCAL);
+    let there_sctp = maps.add_backend(at("10.244.2.2", 3868), PROTOCOL_SCTP, 0);
+    maps.add_frontend(at("10.96.0.1", 3868), PROTOCOL_SCTP, 0, &[here_sctp]);
+    maps.add_frontend(at("10.96.0.1", 80), PROTOCOL_SCTP, 0, &[here_sctp]);
+    maps.add_frontend(at("10.96.0.5", 80), PROTOCOL_SCTP, 0, &[there_sctp]);
+    maps.add_frontend(at("10.96.0.3", 80), PROTOCOL_SCTP, 0, &[]);
     maps.add_frontend(at("10.96.0.6", 80), PROTOCOL_TCP, 0, &[here, there]);
     maps.add_frontend(at("10.96.0.7", 80), PROTOCOL_TCP, 0, &[there]);
     let drop = frontend_flags::DROP_OUTSIDE;

@@ -10,6 +10,8 @@ pub const IPV6: usize = 40;
 pub const TCP: usize = 20;
 /// Length of a UDP header.
 pub const UDP: usize = 8;
+/// Length of an SCTP header.
+pub const SCTP: usize = 12;
 /// Length of an ICMP or ICMPv6 header of an error.
 pub const ICMP: usize = 8;
 
@@ -17,6 +19,13 @@ pub const ICMP: usize = 8;
 pub const ETHERTYPE_IPV4: u16 = 0x0800;
 /// EtherType of IPv6.
 pub const ETHERTYPE_IPV6: u16 = 0x86dd;
+
+/// EtherType of a tag of IEEE 802.1Q.
+pub const ETHERTYPE_VLAN: u16 = 0x8100;
+/// EtherType of a service provider's tag, IEEE 802.1ad.
+pub const ETHERTYPE_PROVIDER: u16 = 0x88a8;
+/// The bits of a tag that name a VLAN; 0 is none: the tag says the priority alone.
+pub const VLAN: u16 = 0x0fff;
 
 /// Protocol number of ICMP.
 pub const PROTOCOL_ICMP: u8 = 1;
@@ -26,6 +35,9 @@ pub const PROTOCOL_TCP: u8 = 6;
 pub const PROTOCOL_UDP: u8 = 17;
 /// Protocol number of ICMPv6.
 pub const PROTOCOL_ICMPV6: u8 = 58;
+
+/// Protocol number of SCTP.
+pub const PROTOCOL_SCTP: u8 = 132;
 
 /// Next header of IPv6 hop-by-hop options.
 pub const HOP_BY_HOP: u8 = 0;

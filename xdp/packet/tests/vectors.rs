@@ -20,6 +20,7 @@ fn every_case_in_both_families_over_all_hooks_and_checksums() {
             (true, true, Hook::Tc { partial: true }),
         ] {
             let mut maps = world(ipv6);
+            maps.config.flags |= case.flags;
             let mut player = Player::new(Run {
                 ipv6,
                 partial_in: partial,

@@ -7,7 +7,7 @@ use eastwest_packet::wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6};
 use eastwest_packet::{Address, Maps, Packet, Router, Verdict, nic_egress, nic_ingress};
 
 use crate::kernel::{Kernel, Memory};
-use crate::link::ethertype;
+use crate::link::{ethertype, other};
 use crate::tc::{GO_ON, TcPacket};
 use crate::xdp::XdpPacket;
 
@@ -16,7 +16,7 @@ fn ingress<P: Packet + Router<Addr4> + Router<Addr6>>(packet: &mut P) -> Verdict
     match ethertype(packet) {
         ETHERTYPE_IPV4 => ingress_of::<Addr4, P>(packet),
         ETHERTYPE_IPV6 => ingress_of::<Addr6, P>(packet),
-        _ => Verdict::Pass,
+        ethertype => other(packet, ethertype),
     }
 }
 
@@ -50,6 +50,9 @@ pub fn nic_ingress_xdp(ctx: XdpContext) -> u32 {
 #[inline(always)]
 pub fn nic_ingress_tc(ctx: TcContext) -> i32 {
     let mut packet = TcPacket::new(&ctx);
+    if packet.is_of_vlan() {
+        return GO_ON;
+    }
     let verdict = ingress(&mut packet);
     packet.end(verdict)
 }
@@ -58,6 +61,9 @@ pub fn nic_ingress_tc(ctx: TcContext) -> i32 {
 #[inline(always)]
 pub fn nic_egress_tc(ctx: TcContext) -> i32 {
     let mut packet = TcPacket::new(&ctx);
+    if packet.is_of_vlan() {
+        return GO_ON;
+    }
     let verdict = match ethertype(&mut packet) {
         ETHERTYPE_IPV4 => egress_of::<Addr4, _>(&mut packet),
         ETHERTYPE_IPV6 => egress_of::<Addr6, _>(&mut packet),

@@ -7,7 +7,7 @@ use eastwest_packet::wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6};
 use eastwest_packet::{Address, Maps, Named, Packet, Verdict, pod_egress, pod_ingress};
 
 use crate::kernel::{Kernel, Memory};
-use crate::link::ethertype;
+use crate::link::{ethertype, other};
 use crate::names::{Caller, names};
 use crate::tc::{GO_ON, TcPacket};
 use crate::xdp::XdpPacket;
@@ -17,7 +17,7 @@ fn ingress<P: Caller>(packet: &mut P) -> Verdict {
     match ethertype(packet) {
         ETHERTYPE_IPV4 => ingress_of::<Addr4, P>(packet),
         ETHERTYPE_IPV6 => ingress_of::<Addr6, P>(packet),
-        _ => Verdict::Pass,
+        ethertype => other(packet, ethertype),
     }
 }
 

@@ -8,7 +8,7 @@ use aya_ebpf::helpers::{
 use aya_ebpf::programs::TcContext;
 use eastwest_abi::Config;
 use eastwest_packet::checksum::{Sum, updated, updated_partial};
-use eastwest_packet::wire::{PROTOCOL_UDP, checksum_offset};
+use eastwest_packet::wire::{PROTOCOL_UDP, VLAN, checksum_offset};
 use eastwest_packet::{ChecksumChange, Checksums, Hop, Packet, RouteQuery, Router, Unit, Verdict, Via};
 
 use crate::access::{barrier, forget, near, read, write};
@@ -47,6 +47,13 @@ impl TcPacket {
     fn device(&self) -> u32 {
         // SAFETY: the program's context.
         unsafe { (*self.skb).ifindex }
+    }
+
+    /// Whether the packet is a VLAN's, whose own device may have hooks.
+    #[inline(always)]
+    pub fn is_of_vlan(&self) -> bool {
+        // SAFETY: the program's context.
+        unsafe { (*self.skb).vlan_present != 0 && (*self.skb).vlan_tci & u32::from(VLAN) != 0 }
     }
 
     /// Whether XDP left the packet for us.

@@ -98,6 +98,7 @@ const POD_XDP: &[Hook] = &[
     (programs::POD_HANDOVER_TC, Place::Ingress),
     (programs::POD_INGRESS_XDP, Place::XdpGeneric),
 ];
+const TUNNEL: &[Hook] = &[(programs::NIC_EGRESS_TC, Place::Egress)];
 const NIC_TC: &[Hook] =
     &[(programs::NIC_EGRESS_TC, Place::Egress), (programs::NIC_INGRESS_TC, Place::Ingress)];
 const NIC_NATIVE: &[Hook] = &[
@@ -162,6 +163,7 @@ impl Hooks {
                 PodHook::Tc => self.attach_all(index, name, POD_TC),
                 PodHook::Xdp => self.attach_all(index, name, POD_XDP),
             },
+            Role::Tunnel => self.attach_all(index, name, TUNNEL),
             Role::Nic => match self.nic_mode {
                 NicMode::Tc => self.attach_all(index, name, NIC_TC),
                 NicMode::XdpNative => self.attach_all(index, name, NIC_NATIVE),

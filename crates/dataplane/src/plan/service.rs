@@ -85,7 +85,16 @@ impl Plan {
         }
 
         let mut stage = Stage::default();
-        if let Err(error) = self.stage(&mut stage, now, service, &mine, applied) {
+        let mut staged = self.stage(&mut stage, now, service, &mine, true, applied);
+        if matches!(staged, Err(Error::Full { map: abi::maps::SLOTS, .. }))
+            && mine.iter().any(|(_, frontend)| is_for_all_nodes(frontend))
+        {
+            // Any backend is better than none, or than those of before.
+            self.unstage(std::mem::take(&mut stage), service);
+            staged = self.stage(&mut stage, now, service, &mine, false, applied);
+            applied.by_chance = staged.is_ok();
+        }
+        if let Err(error) = staged {
             self.unstage(stage, service);
             return Err(error);
         }
@@ -137,13 +146,14 @@ impl Plan {
         outcome.and(released).map(|()| handed_over)
     }
 
-    /// Allocates what `mine` needs. Nothing is written; `unstage` takes all of it back.
+    /// Allocates what `mine` needs; with `agree` Maglev tables where all nodes shall choose alike. Nothing is written; `unstage` takes all of it back.
     fn stage(
         &mut self,
         stage: &mut Stage,
         now: Duration,
         service: &mut Service,
         mine: &[(Tuple, &Frontend)],
+        agree: bool,
         applied: &mut Applied,
     ) -> Result<(), Error> {
         let mut needed = [0u32; 2];
@@ -185,7 +195,7 @@ impl Plan {
             let ids = self.stage_targets(stage, now, id, *tuple, weighted(&frontend.inside), applied)?;
             let inside =
                 self.stage_extent(stage, now, id, ids, held(|value| value.inside), &mut candidates)?;
-            let outside = if is_for_all_nodes(frontend) {
+            let outside = if agree && is_for_all_nodes(frontend) {
                 flags |= frontend_flags::MAGLEV;
                 Some((&frontend.outside, slots::maglev as Table))
             } else {

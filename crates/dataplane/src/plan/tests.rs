@@ -475,6 +475,40 @@ fn full_tables_leave_the_service_as_it_was() {
     }
 }
 
+/// A Maglev table takes hundreds of slots. Without room for it the Service is served all the same, and gets it later.
+#[test]
+fn no_room_for_a_maglev_table_is_no_failure() {
+    let limits = Limits { frontends: 99, endpoints: 99, backends: 99, slots: 1200, sources: 9 };
+    let mut tables = MemoryTables::default();
+    let mut plan = Plan::new(limits, Rules::default());
+    let balanced = |name: &str, host: u8| {
+        let mut frontend = frontend(v4(host), 80, &[pod(1), pod(2)]);
+        frontend.kind = FrontendKind::LoadBalancer;
+        service(name, vec![frontend])
+    };
+    let is_maglev = |tables: &MemoryTables, host: u8| {
+        tables.frontends[&tcp(v4(host), 80)].flags & abi::frontend_flags::MAGLEV != 0
+    };
+    let mut fit = Vec::new();
+    while !plan.problems().iter().any(|problem| problem.contains("by chance")) {
+        let host = fit.len() as u8 + 1;
+        assert!(host < 50, "the table is never full");
+        fit.push(balanced(&format!("s{host}"), host));
+        let applied =
+            plan.apply(&mut tables, Duration::ZERO, &fit[fit.len() - 1].key, fit.last()).expect("room");
+        assert_eq!(applied.by_chance, !is_maglev(&tables, host));
+    }
+    let last = fit.len() as u8;
+    assert!(last > 1 && is_maglev(&tables, 1));
+    assert_eq!(tables.outside_backends_of(tcp(v4(last), 80)).expect("programmed").expect("whole").len(), 2);
+    // It is programmed as wanted when room has come free, and by itself.
+    plan.apply(&mut tables, Duration::ZERO, &fit[0].key, None).expect("room");
+    plan.retry(&mut tables, QUARANTINE);
+    assert!(is_maglev(&tables, last) && plan.problems().is_empty(), "{:?}", plan.problems());
+    plan.apply(&mut tables, QUARANTINE, &fit[usize::from(last) - 1].key, None).expect("room");
+    assert!(plan.problems().is_empty());
+}
+
 #[test]
 fn a_refused_write_is_made_good_by_the_next() {
     let mut tables = MemoryTables::default();

@@ -90,7 +90,7 @@ impl Conversation {
         Self::begin(stream)
     }
 
-    fn begin(stream: TcpStream) -> (Self, String) {
+    pub fn begin(stream: TcpStream) -> (Self, String) {
         stream.set_read_timeout(Some(SOON)).expect("sets");
         let mut conversation = Self(stream);
         let mut line = String::new();
@@ -161,12 +161,12 @@ fn services() -> Vec<CompiledService> {
 
 const WEB: [(&str, &str); 2] = [("10.96.0.1:80", "10.244.0.1"), ("[fd00:10:96::1]:80", "fd00:10:244::1")];
 
-struct Agent {
+pub struct Agent {
     dataplane: EbpfDataplane,
     _follower: Follower,
 }
 
-fn agent(node: &Node, hook: PodHook, services: &[CompiledService]) -> Agent {
+pub fn agent(node: &Node, hook: PodHook, services: &[CompiledService]) -> Agent {
     let mut dataplane = EbpfDataplane::open(&node.options()).expect("opens");
     let applied = dataplane.reconcile(&mut services.iter()).expect("reconciles");
     assert!(applied.failed.is_empty() && applied.problems.is_empty(), "{applied:?}");

@@ -67,6 +67,7 @@ impl Node {
                 sockets: 1024,
                 affinities: 1024,
                 answers: 1024,
+                fragments: 256,
             },
             ..Options::default()
         }

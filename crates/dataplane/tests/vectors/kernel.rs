@@ -95,9 +95,7 @@ impl Kernel {
 
     /// Makes the maps hold what the tables do.
     pub fn fill(&mut self, from: &HostMaps) {
-        let mut config =
-            Array::<_, [u8; size_of::<Config>()]>::try_from(self.map(maps::CONFIG)).expect("array");
-        config.set(0, bytes(&from.config), 0).expect("set");
+        self.configure(from);
         let mut backends = Array::<_, [u8; 32]>::try_from(self.map(maps::BACKENDS)).expect("array");
         for (id, backend) in from.backends.iter().enumerate() {
             backends.set(id as u32, bytes(backend), 0).expect("set");
@@ -161,6 +159,13 @@ impl Kernel {
         let beat = now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64;
         let mut words = Array::<_, u64>::try_from(self.map(names::maps::NAMES_WORDS)).expect("array");
         words.set(names::word::BEAT, beat, 0).expect("set");
+    }
+
+    /// Makes the configuration that of the tables.
+    pub fn configure(&mut self, from: &HostMaps) {
+        let mut config =
+            Array::<_, [u8; size_of::<Config>()]>::try_from(self.map(maps::CONFIG)).expect("array");
+        config.set(0, bytes(&from.config), 0).expect("set");
     }
 
     /// Makes the lists of clients those of the tables.

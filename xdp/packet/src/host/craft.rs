@@ -9,6 +9,8 @@ use std::str::FromStr;
 pub enum Carries {
     Tcp,
     Udp,
+    /// With one chunk: INIT (`S`), INIT ACK (`S.`), ABORT (`R`), SHUTDOWN ACK (`F`), SACK (`.`), DATA.
+    Sctp,
     /// An echo request; ports mean nothing.
     Ping,
     /// Its reply.
@@ -28,7 +30,7 @@ pub struct Complaint {
     pub quote: usize,
 }
 
-/// A packet in words: `tcp 10.0.0.1:40000 > 10.96.0.1:80 S`, or `udp`, `ping`, `pong`; then any of
+/// A packet in words: `tcp 10.0.0.1:40000 > 10.96.0.1:80 S`, or `udp`, `sctp`, `ping`, `pong`; then any of
 /// `len=N` (payload bytes), `seq=N`, `ack=N`, `options=N` (bytes of IPv4 options), `extensions=hrd` (IPv6 hop-by-hop, routing
 /// and destination options), `ttl=N`, `nosum` (UDP without checksum), `partial` (only the pseudo header is summed),
 /// `cut=N..M` (the fragment with these bytes of the transport header and payload).
@@ -62,6 +64,7 @@ impl FromStr for Spec {
         let carries = match next("protocol")? {
             "tcp" => Carries::Tcp,
             "udp" => Carries::Udp,
+            "sctp" => Carries::Sctp,
             "ping" => Carries::Ping,
             "pong" => Carries::Pong,
             other => return Err(format!("no protocol {other:?}")),
@@ -148,11 +151,12 @@ impl fmt::Display for Spec {
         let name = match self.carries {
             Carries::Tcp => "tcp",
             Carries::Udp => "udp",
+            Carries::Sctp => "sctp",
             Carries::Ping => "ping",
             Carries::Pong => "pong",
         };
         write!(f, "{name} {} > {}", self.from, self.to)?;
-        if self.carries == Carries::Tcp {
+        if matches!(self.carries, Carries::Tcp | Carries::Sctp) {
             write!(f, " ")?;
             for (bit, name) in [(0x02, "S"), (0x01, "F"), (0x04, "R"), (0x08, "P"), (0x10, ".")] {
                 if self.flags & bit != 0 {
@@ -184,7 +188,12 @@ impl Spec {
             None => packet,
             Some(error) => {
                 let quoted = packet.len().min(self.header() + error.quote);
-                complain(&error, self.from.ip(), &packet[..quoted], self.partial.then(|| self.checksum()))
+                complain(
+                    &error,
+                    self.from.ip(),
+                    &packet[..quoted],
+                    self.is_completed().then(|| self.checksum()),
+                )
             }
         };
         let mut frame = LINK.to_vec();
@@ -208,6 +217,11 @@ impl Spec {
         40 + fragment + self.extensions.chars().map(|kind| extension(kind, 0).1.len()).sum::<usize>()
     }
 
+    /// Whether a device is to complete a checksum of 16 bits.
+    fn is_completed(&self) -> bool {
+        self.partial && self.carries != Carries::Sctp
+    }
+
     /// Where the transport header begins in the packet, and where its checksum lies.
     fn checksum(&self) -> (usize, usize) {
         let l4 = self.header();
@@ -218,6 +232,7 @@ impl Spec {
         match self.carries {
             Carries::Tcp => 6,
             Carries::Udp => 17,
+            Carries::Sctp => 132,
             Carries::Ping | Carries::Pong if self.from.is_ipv4() => 1,
             Carries::Ping | Carries::Pong => 58,
         }
@@ -242,6 +257,26 @@ impl Spec {
         }
         l4.extend(self.from.port().to_be_bytes());
         l4.extend(self.to.port().to_be_bytes());
+        if self.carries == Carries::Sctp {
+            let chunk = match self.flags {
+                0x02 => 1,
+                0x12 => 2,
+                0x10 => 3,
+                0x04 => 6,
+                0x01 => 8,
+                _ => 0,
+            };
+            l4.extend(self.seq.to_be_bytes());
+            l4.extend([0; 4]);
+            l4.extend([chunk, 0]);
+            l4.extend(((4 + self.payload.len()) as u16).to_be_bytes());
+            l4.extend(&self.payload);
+            if !self.partial {
+                let sum = crc32c(&l4);
+                l4[8..12].copy_from_slice(&sum.to_le_bytes());
+            }
+            return l4;
+        }
         let tcp = self.carries == Carries::Tcp;
         if tcp {
             l4.extend(self.seq.to_be_bytes());
@@ -396,7 +431,12 @@ pub fn check(bytes: &[u8], wanted: &Spec) -> Result<(), String> {
 pub fn reply_to(spec: &Spec) -> Vec<u8> {
     if spec.carries != Carries::Tcp {
         let message = ([3, 3], [1, 4], 0);
-        let error = Complaint { message, by: spec.to.ip(), ttl: 64, quote: 8 };
+        let error = Complaint {
+            message,
+            by: spec.to.ip(),
+            ttl: 64,
+            quote: if spec.carries == Carries::Sctp { 20 } else { 8 },
+        };
         let mut bytes = Spec { error: Some(error), ..spec.clone() }.bytes();
         turn(&mut bytes);
         return bytes;
@@ -455,6 +495,18 @@ fn pseudo(from: IpAddr, to: IpAddr, protocol: u8, length: usize) -> Vec<u8> {
     bytes.extend([0, protocol]);
     bytes.extend((length as u32).to_be_bytes());
     bytes
+}
+
+/// RFC 9260, appendix A, bit by bit.
+fn crc32c(bytes: &[u8]) -> u32 {
+    let mut crc = u32::MAX;
+    for byte in bytes {
+        crc ^= u32::from(*byte);
+        for _ in 0..8 {
+            crc = if crc & 1 != 0 { crc >> 1 ^ 0x82f6_3b78 } else { crc >> 1 };
+        }
+    }
+    !crc
 }
 
 /// RFC 1071 as written there: 16 bits at a time, in network order. Only the last part may be of odd length.
