@@ -231,7 +231,20 @@ impl EbpfDataplane {
         }
         let started = Instant::now();
         let config = Arc::new(Mutex::new(config));
-        Ok(Self { plan, tables, counters, config, programs, names, sockets, connections, events, stale, kept, started })
+        Ok(Self {
+            plan,
+            tables,
+            counters,
+            config,
+            programs,
+            names,
+            sockets,
+            connections,
+            events,
+            stale,
+            kept,
+            started,
+        })
     }
 
     /// What must know whether kube-proxy is here too, as it comes and goes.
