@@ -160,12 +160,16 @@ impl Controller {
             return Err(format!("{} is missing: cargo build -p eastwest-controller", binary.display()).into());
         }
         let dir = tempfile::tempdir()?;
-        let port = || Ok::<_, std::io::Error>(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port());
-        let listen = format!("127.0.0.1:{}", port()?);
+        // Below the ephemeral range, from which a port may be given to a client of somebody else's at any time.
+        let port = |from: u16| {
+            let free = (from..from + 500).find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
+            free.ok_or("no port is free")
+        };
+        let listen = format!("127.0.0.1:{}", port(20_000)?);
         let log = std::fs::File::create(dir.path().join("log"))?;
         let process = Command::new(binary)
             .args(["--listen", &listen, "--advertise-url", &format!("https://{listen}")])
-            .args(["--metrics-listen", &format!("127.0.0.1:{}", port()?)])
+            .args(["--metrics-listen", &format!("127.0.0.1:{}", port(20_500)?)])
             .arg("--data-dir")
             .arg(dir.path().join("data"))
             .stdout(log.try_clone()?)

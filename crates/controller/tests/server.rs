@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt, TryStreamExt};
@@ -24,8 +25,13 @@ struct Controller {
     metrics: u16,
 }
 
+/// A port of the loopback that no other test of this process gets, from below the ephemeral range: one from that may be
+/// given to a client of somebody else's before the controller listens there.
 fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = (std::process::id() % 1000) as u16;
+    let mut ports = std::iter::repeat_with(|| 21_000 + (first + NEXT.fetch_add(1, Ordering::Relaxed)) % 3000);
+    ports.find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
 }
 
 /// The binary, without settings from this process' environment.

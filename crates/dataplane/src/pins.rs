@@ -1,7 +1,7 @@
 //! The pin folder: `<pin_dir>/v<ABI>` with the maps, and `links` in it. It must be on a bpffs.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use eastwest_abi as abi;
@@ -78,6 +78,7 @@ pub fn remove_all(pin_dir: &Path) -> Result<(), Error> {
         let entry = entry.map_err(|source| error(pin_dir, source))?;
         let name = entry.file_name();
         if name.to_str().and_then(version_of).is_some() {
+            detach(&entry.path().join("links"))?;
             remove_version(&entry.path())?;
         }
     }
@@ -89,6 +90,31 @@ pub fn remove_all(pin_dir: &Path) -> Result<(), Error> {
         }
         Err(source) => Err(error(pin_dir, source)),
     }
+}
+
+/// Detaches the links in a folder, so that nothing is translated any more when this returns: a connection that the
+/// programs opened while the kernel takes its time would end with them.
+fn detach(links: &Path) -> Result<(), Error> {
+    for path in entries(links)? {
+        let detached = match open_link(&path) {
+            Ok(Some(link)) => sys::detach_link(link.as_fd()),
+            Ok(None) => Ok(()),
+            Err(error) => Err(error),
+        };
+        match detached {
+            // Its device or cgroup is gone, or this kind of link knows no other end than its holder's.
+            Err(error)
+                if !matches!(
+                    error.raw_os_error(),
+                    Some(libc::ENOLINK | libc::ENODEV | libc::EINVAL | libc::EOPNOTSUPP)
+                ) =>
+            {
+                return Err(Error::Pin { path, what: "detach", source: error });
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Removes the pins in a version's folder, and the folder.

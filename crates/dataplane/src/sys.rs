@@ -29,6 +29,11 @@ struct LinkUpdate {
 }
 
 #[repr(C)]
+struct LinkDetach {
+    link: u32,
+}
+
+#[repr(C)]
 struct Object {
     path: u64,
     fd: u32,
@@ -121,6 +126,11 @@ pub fn attach_cgroup(
 pub fn update_link(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
     let attribute = LinkUpdate { link: raw(link), program: raw(program), flags: 0, old_program: 0 };
     bpf(bpf_cmd::BPF_LINK_UPDATE, &attribute).map(drop)
+}
+
+/// Detaches a link at once. One whose last holder goes is detached by the kernel in its own time.
+pub fn detach_link(link: BorrowedFd<'_>) -> io::Result<()> {
+    bpf(bpf_cmd::BPF_LINK_DETACH, &LinkDetach { link: raw(link) }).map(drop)
 }
 
 /// Pins an object.

@@ -300,7 +300,7 @@ fn remove_rule(affinity: &mut Value) -> bool {
         return false;
     };
     for term in terms.iter_mut() {
-        let rules = term["matchExpressions"].as_array_mut();
+        let rules = term.get_mut("matchExpressions").and_then(Value::as_array_mut);
         let empty = rules.is_some_and(|rules| {
             rules.retain(|r| *r != rule);
             rules.is_empty()
