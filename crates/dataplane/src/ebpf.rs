@@ -185,14 +185,13 @@ impl EbpfDataplane {
             .map_err(|error| failed(abi::maps::CONFIG, "open", error))?;
         let counters = PerCpuArray::try_from(take(abi::maps::COUNTERS)?)
             .map_err(|error| failed(abi::maps::COUNTERS, "open", error))?;
-        // Not pinned: found by their numbers.
+        // Not pinned: by another descriptor, as one by a number would need CAP_SYS_ADMIN.
         let own = |name: &'static str| -> Result<Map, Error> {
-            let id = match ebpf.map(name) {
-                Some(Map::Array(map) | Map::RingBuf(map)) => map.info().map(|info| info.id()),
-                _ => return Err(Error::Missing(name)),
+            let Some(Map::Array(map) | Map::RingBuf(map)) = ebpf.map(name) else {
+                return Err(Error::Missing(name));
             };
-            let map = id.and_then(MapData::from_id).and_then(Map::from_map_data);
-            map.map_err(|error| failed(name, "open", error))
+            let fd = map.fd().as_fd().try_clone_to_owned().map_err(|source| Error::system("dup", source))?;
+            MapData::from_fd(fd).and_then(Map::from_map_data).map_err(|error| failed(name, "open", error))
         };
         let Map::Array(connections) = own(abi::maps::CONNECTIONS)? else {
             return Err(Error::Missing(abi::maps::CONNECTIONS));
