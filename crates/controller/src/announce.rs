@@ -163,31 +163,20 @@ fn of_mirror(status: &Status, own: &str) -> Vec<Said> {
     let mut all = Vec::new();
     for (kind, status) in &status.kinds {
         let (api_version, kind) = kubernetes(*kind);
-        for (object, reason) in &status.unreadable {
+        // `object`: as `default/web`, or `web` where there are no namespaces.
+        let said = |object: &str, reason, text| {
             let (namespace, name) = object.split_once('/').unwrap_or(("", object));
-            all.push(Said {
-                api_version,
-                kind,
-                namespace: namespace.to_owned(),
-                name: name.to_owned(),
-                uid: String::new(),
-                reason: "NotReadable",
-                text: format!("left as it was before: {reason}"),
-            });
+            let (namespace, name) = (namespace.to_owned(), name.to_owned());
+            Said { api_version, kind, namespace, name, uid: String::new(), reason, text }
+        };
+        for (object, reason) in &status.unreadable {
+            all.push(said(object, "NotReadable", format!("left as it was before: {reason}")));
         }
         for object in &status.conflicts {
             // As `services/default/web`.
             let object = object.split_once('/').map_or(object.as_str(), |(_, rest)| rest);
-            let (namespace, name) = object.split_once('/').unwrap_or(("", object));
-            all.push(Said {
-                api_version,
-                kind,
-                namespace: namespace.to_owned(),
-                name: name.to_owned(),
-                uid: String::new(),
-                reason: "NameTaken",
-                text: "left out: an object of eastwest's own API has this name".to_owned(),
-            });
+            let text = "left out: an object of eastwest's own API has this name".to_owned();
+            all.push(said(object, "NameTaken", text));
         }
         if let Some((problem, since)) = &status.problem
             && since.elapsed() > PERIOD
