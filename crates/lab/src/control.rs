@@ -22,11 +22,11 @@ use crate::paths::{BPF_FS, Paths};
 use crate::process::{Spawn, binary, tail};
 use crate::{Error, Plan, Process, Role, State, cgroup, state};
 
-/// How long a controller or an agent may take to start, in seconds: 20, or what `EASTWEST_LAB_START_SECONDS` says. In an
+/// How long a controller or an agent may take to start, in seconds: 60, or what `EASTWEST_LAB_START_SECONDS` says. In an
 /// emulated machine the kernel's verifier alone takes that long.
 fn start_seconds() -> u64 {
     let given = std::env::var("EASTWEST_LAB_START_SECONDS").ok().and_then(|value| value.parse().ok());
-    given.unwrap_or(20)
+    given.unwrap_or(60)
 }
 
 /// Where a port for the controller is chosen: below the ephemeral range, from which a client that calls a stopped
