@@ -274,7 +274,8 @@ impl Drop for Load {
 }
 
 /// Segments of open connections from or to `ports` that had to be sent again in a network namespace, without those that
-/// had arrived the first time: on a busy machine an answer may be late, and the other side says so (RFC 2883).
+/// had arrived the first time: on a busy machine an answer may be late, and the other side says so (RFC 2883), a while
+/// later. A connection's own SYN counts too.
 pub fn lost_segments(lab: &Lab, target: &str, ports: &[u16]) -> Result<u64> {
     let ends = ports.iter().flat_map(|port| [format!("sport = :{port}"), format!("dport = :{port}")]);
     let filter = format!("( {} )", ends.collect::<Vec<_>>().join(" or "));
@@ -289,12 +290,22 @@ pub fn lost_segments(lab: &Lab, target: &str, ports: &[u16]) -> Result<u64> {
     Ok(text.lines().map(lost).sum())
 }
 
-/// SYNs that were sent again in a network namespace.
-pub fn lost_syns(lab: &Lab, target: &str) -> Result<u64> {
+/// SYNs that were sent again from network namespaces, without those that had arrived the first time: then either side
+/// meets a second SYN on an open connection (`syn_challenge` in net/ipv4/tcp_input.c).
+pub fn lost_syns(lab: &Lab, clients: &[&str], servers: &[&str]) -> Result<u64> {
+    let all = |places: &[&str], counter: &str| -> Result<u64> {
+        places.iter().map(|place| tcp_counter(lab, place, counter)).sum()
+    };
+    let arrived = all(clients, "TCPSYNChallenge")? + all(servers, "TCPSYNChallenge")?;
+    Ok(all(clients, "TCPSynRetrans")?.saturating_sub(arrived))
+}
+
+/// Of `TcpExt` in a network namespace.
+fn tcp_counter(lab: &Lab, target: &str, counter: &str) -> Result<u64> {
     let text = crate::run(lab, target, &["cat", "/proc/net/netstat"])?;
     let mut lines = text.lines().filter(|line| line.starts_with("TcpExt:"));
     let (names, values) = (lines.next().context("names")?, lines.next().context("values")?);
     let mut all = names.split(' ').zip(values.split(' '));
-    let (_, value) = all.find(|(name, _)| *name == "TCPSynRetrans").context("TCPSynRetrans")?;
+    let (_, value) = all.find(|(name, _)| *name == counter).context("no such counter")?;
     Ok(value.parse()?)
 }
