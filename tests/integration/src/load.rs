@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, UdpSocket};
 use std::process::{Child, ChildStdin, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -48,10 +48,37 @@ pub struct Report {
     pub failures: Vec<String>,
     /// The slowest answer, milliseconds.
     pub slowest_ms: u64,
+    /// How many sockets and targets are still asked.
+    pub asking: usize,
+}
+
+/// How far it is; one follows the other.
+#[derive(Default)]
+struct Phase(AtomicU8);
+
+impl Phase {
+    const QUIET: u8 = 1;
+    const OVER: u8 = 2;
+
+    fn is_before(&self, phase: u8) -> bool {
+        self.0.load(Relaxed) < phase
+    }
+
+    fn begin(&self, phase: u8) {
+        self.0.fetch_max(phase, Relaxed);
+    }
+
+    /// Keeps what the caller has open.
+    fn wait_for(&self, phase: u8) {
+        while self.is_before(phase) {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
 }
 
 #[derive(Default)]
 struct Seen {
+    asking: AtomicUsize,
     failures: Mutex<Vec<String>>,
     slowest_ms: AtomicU64,
     held: Vec<AtomicU64>,
@@ -78,29 +105,32 @@ impl Seen {
             new: least(&self.new),
             failures: self.failures.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             slowest_ms: self.slowest_ms.load(Relaxed),
+            asking: self.asking.load(Relaxed),
         }
     }
 }
 
-/// Asks until standard input ends. Each line on standard output is a [`Report`]; the last one is about everything.
+/// Asks until a line comes on standard input, and keeps its connections until that ends. Each line on standard output is
+/// a [`Report`]; the last one is about everything.
 pub fn serve(plan: &Plan) -> Result<()> {
     let counters = |n: usize| (0..n).map(|_| AtomicU64::new(0)).collect::<Vec<_>>();
     let held = plan.held as usize;
     let seen = Seen {
         held: counters(plan.targets.len() * held),
         new: counters(plan.targets.len()),
+        asking: AtomicUsize::new(plan.targets.len() * (held + 1)),
         ..Seen::default()
     };
-    let (seen, over) = (&seen, &AtomicBool::new(false));
+    let (seen, phase) = (&seen, &Phase::default());
     let pause = Duration::from_millis(plan.pause_ms);
     std::thread::scope(|scope| -> Result<()> {
         for (i, target) in plan.targets.iter().enumerate() {
             for counter in &seen.held[i * held..(i + 1) * held] {
                 scope.spawn(move || {
                     let result = if target.udp {
-                        hold_udp(target.to, pause, over, seen, counter)
+                        hold_udp(target.to, pause, phase, seen, counter)
                     } else {
-                        hold_tcp(target.to, pause, over, seen, counter)
+                        hold_tcp(target.to, pause, phase, seen, counter)
                     };
                     if let Err(e) = result {
                         let so_far = counter.load(Relaxed);
@@ -110,7 +140,7 @@ pub fn serve(plan: &Plan) -> Result<()> {
             }
             let counter = &seen.new[i];
             scope.spawn(move || {
-                while !over.load(Relaxed) {
+                while phase.is_before(Phase::QUIET) {
                     let asked = Instant::now();
                     let ask = || if target.udp { crate::ask_udp(target.to) } else { crate::get(target.to) };
                     // A process's socket is closed when its endpoint has just been taken away: it is told, and asks anew.
@@ -121,13 +151,16 @@ pub fn serve(plan: &Plan) -> Result<()> {
                     }
                     std::thread::sleep(pause);
                 }
+                seen.asking.fetch_sub(1, Relaxed);
             });
         }
         scope.spawn(move || {
+            let _line = io::stdin().read_line(&mut String::new());
+            phase.begin(Phase::QUIET);
             let _end = io::stdin().read_to_end(&mut Vec::new());
-            over.store(true, Relaxed);
+            phase.begin(Phase::OVER);
         });
-        while !over.load(Relaxed) {
+        while phase.is_before(Phase::OVER) {
             say(&seen.report())?;
             std::thread::sleep(Duration::from_millis(100));
         }
@@ -147,17 +180,11 @@ fn say(report: &Report) -> Result<()> {
     Ok(out.flush()?)
 }
 
-fn hold_tcp(
-    to: SocketAddr,
-    pause: Duration,
-    over: &AtomicBool,
-    seen: &Seen,
-    counter: &AtomicU64,
-) -> Result<()> {
+fn hold_tcp(to: SocketAddr, pause: Duration, phase: &Phase, seen: &Seen, counter: &AtomicU64) -> Result<()> {
     let mut stream = connect(to, 0)?;
     stream.set_nodelay(true)?;
     let mut sent = 0u64;
-    while !over.load(Relaxed) {
+    while phase.is_before(Phase::QUIET) {
         // More than a segment, so that GSO has something to do.
         let block: Vec<u8> =
             (0..4000u64).map(|i| (sent + i).wrapping_mul(2_654_435_761).to_be_bytes()[4]).collect();
@@ -170,23 +197,19 @@ fn hold_tcp(
         seen.answered(counter, asked);
         std::thread::sleep(pause);
     }
+    seen.asking.fetch_sub(1, Relaxed);
+    phase.wait_for(Phase::OVER);
     Ok(())
 }
 
-fn hold_udp(
-    to: SocketAddr,
-    pause: Duration,
-    over: &AtomicBool,
-    seen: &Seen,
-    counter: &AtomicU64,
-) -> Result<()> {
+fn hold_udp(to: SocketAddr, pause: Duration, phase: &Phase, seen: &Seen, counter: &AtomicU64) -> Result<()> {
     let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
     let socket = UdpSocket::bind(any)?;
     socket.set_read_timeout(Some(PATIENCE))?;
     socket.connect(to)?;
     let mut pods = BTreeSet::new();
     let mut buffer = [0; 2048];
-    while !over.load(Relaxed) {
+    while phase.is_before(Phase::QUIET) {
         let asked = Instant::now();
         socket.send(b"?")?;
         let length = match socket.recv(&mut buffer) {
@@ -198,6 +221,8 @@ fn hold_udp(
         seen.answered(counter, asked);
         std::thread::sleep(pause);
     }
+    seen.asking.fetch_sub(1, Relaxed);
+    phase.wait_for(Phase::OVER);
     Ok(())
 }
 
@@ -250,6 +275,17 @@ impl Load {
         }
     }
 
+    /// Asks no more, and keeps its connections.
+    pub fn quieten(&mut self) -> Result<()> {
+        self.input.as_mut().context("it has ended")?.write_all(b"\n")?;
+        crate::eventually_in(12, || {
+            let now = self.latest();
+            ensure!(now.failures.is_empty(), "from {}: {:#?}", self.from, now.failures);
+            ensure!(now.asking == 0, "from {}: {} sockets are still asked", self.from, now.asking);
+            Ok(())
+        })
+    }
+
     /// Ends it. What it saw, which is without failures.
     pub fn end(mut self) -> Result<Report> {
         self.input = None;
@@ -273,21 +309,27 @@ impl Drop for Load {
     }
 }
 
-/// Segments of open connections from or to `ports` that had to be sent again in a network namespace, without those that
-/// had arrived the first time: on a busy machine an answer may be late, and the other side says so (RFC 2883), a while
-/// later. A connection's own SYN counts too.
-pub fn lost_segments(lab: &Lab, target: &str, ports: &[u16]) -> Result<u64> {
+/// That each segment with data which was sent on a connection to these ports has arrived. What was sent again counts in
+/// both places, so it does not matter how late anything was; but the connections must be quiet.
+pub fn none_lost(lab: &Lab, clients: &[&str], servers: &[&str], ports: &[u16]) -> Result<()> {
+    let count = |places: &[&str], name: &str| -> Result<u64> {
+        places.iter().map(|place| tcp_segments(lab, place, ports, name)).sum()
+    };
+    for (whose, from, to) in [("clients", clients, servers), ("servers", servers, clients)] {
+        let (sent, arrived) = (count(from, "data_segs_out:")?, count(to, "data_segs_in:")?);
+        ensure!(sent > 0, "the {whose} have no open connection");
+        ensure!(sent == arrived, "of {sent} segments on open connections from the {whose} {arrived} arrived");
+    }
+    Ok(())
+}
+
+/// A counter of open connections from or to these ports, in all.
+fn tcp_segments(lab: &Lab, target: &str, ports: &[u16], name: &str) -> Result<u64> {
     let ends = ports.iter().flat_map(|port| [format!("sport = :{port}"), format!("dport = :{port}")]);
     let filter = format!("( {} )", ends.collect::<Vec<_>>().join(" or "));
     let text = crate::run(lab, target, &["ss", "-tniOH", "state", "established", &filter])?;
-    let number = |line: &str, name: &str, skip: Option<char>| -> u64 {
-        let word = line.split_whitespace().find_map(|word| word.strip_prefix(name));
-        let word = word.map(|word| skip.and_then(|c| word.split_once(c)).map_or(word, |(_, rest)| rest));
-        word.and_then(|word| word.parse().ok()).unwrap_or(0)
-    };
-    let lost =
-        |line: &str| number(line, "retrans:", Some('/')).saturating_sub(number(line, "dsack_dups:", None));
-    Ok(text.lines().map(lost).sum())
+    let values = text.split_whitespace().filter_map(|word| word.strip_prefix(name));
+    Ok(values.map(str::parse::<u64>).sum::<Result<_, _>>()?)
 }
 
 /// SYNs that were sent again from network namespaces, without those that had arrived the first time: then either side
