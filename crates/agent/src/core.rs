@@ -1,5 +1,7 @@
 //! What the agent does about an event, synchronously and without IO of its own: state → compile → dataplane → names.
 //!
+//! Names are known before there is a dataplane, whose opening takes longer; what is held counts as applied with both.
+//!
 //! Nothing is programmed before the first full list (or a snapshot): half of the truth would take away what works. A
 //! later list is programmed when it is whole, for the same reason. A change costs what it touches.
 
@@ -44,13 +46,18 @@ pub struct Status {
     pub counters: BTreeMap<String, u64>,
     /// When something was programmed last.
     pub last_applied: Option<Instant>,
+    /// The dataplane is there, and holds what is known.
+    pub open: bool,
 }
 
 /// The decisions of an agent.
 pub struct Core<D> {
     context: Context,
     state: State,
-    dataplane: D,
+    /// `None`: it is being opened.
+    dataplane: Option<D>,
+    /// It came when half of a list was here: it is to be brought in line.
+    behind: bool,
     index: Arc<Index>,
     metrics: Arc<SyncMetrics>,
     /// Everything up to here is in `state`.
@@ -98,11 +105,13 @@ enum NameChange {
 }
 
 impl<D: Dataplane> Core<D> {
-    pub fn new(context: Context, dataplane: D, index: Arc<Index>, metrics: Arc<SyncMetrics>) -> Self {
+    /// Knows nothing, and has no dataplane yet.
+    pub fn new(context: Context, index: Arc<Index>, metrics: Arc<SyncMetrics>) -> Self {
         Self {
             context,
             state: State::new(),
-            dataplane,
+            dataplane: None,
+            behind: false,
             index,
             metrics,
             held: None,
@@ -131,6 +140,13 @@ impl<D: Dataplane> Core<D> {
             snapshot_objects: 0,
             journal_entries: 0,
         }
+    }
+
+    /// Programs what is known into `dataplane`, and every change from now on.
+    pub fn set_dataplane(&mut self, dataplane: D) {
+        self.dataplane = Some(dataplane);
+        self.behind = self.loaded;
+        self.flush();
     }
 
     /// Changes are left there before they are programmed. Without one, every change asks for a snapshot.
@@ -328,19 +344,8 @@ impl<D: Dataplane> Core<D> {
         self.in_dirty.clear();
         self.names.clear();
         self.failing.clear();
-        let all: Vec<CompiledService> =
-            self.state.services().filter_map(|key| self.state.compile(&self.context, key)).collect();
-        match self.dataplane.reconcile(&mut all.iter()) {
-            Ok(applied) => {
-                self.reconcile_error = None;
-                self.note_failed(&applied.failed);
-                info!(services = all.len(), writes = applied.writes, took = ?start.elapsed(), "programmed everything");
-            }
-            Err(e) => {
-                warn!(error = %e, "programming everything");
-                self.reconcile_error = Some(e.to_string());
-            }
-        }
+        let all = self.compile_all();
+        self.reconcile(&all);
         let state = &self.state;
         let checks = all.iter().filter_map(|s| Some((s.key.clone(), state.health_check(&s.key)?)));
         self.checks.send_replace(checks.collect());
@@ -364,6 +369,28 @@ impl<D: Dataplane> Core<D> {
         self.programmed(start);
     }
 
+    fn compile_all(&self) -> Vec<CompiledService> {
+        self.state.services().filter_map(|key| self.state.compile(&self.context, key)).collect()
+    }
+
+    /// Brings the dataplane in line, if there is one.
+    fn reconcile(&mut self, all: &[CompiledService]) {
+        let start = Instant::now();
+        let Some(dataplane) = &mut self.dataplane else { return };
+        self.behind = false;
+        match dataplane.reconcile(&mut all.iter()) {
+            Ok(applied) => {
+                self.reconcile_error = None;
+                self.note_failed(&applied.failed);
+                info!(services = all.len(), writes = applied.writes, took = ?start.elapsed(), "programmed everything");
+            }
+            Err(e) => {
+                warn!(error = %e, "programming everything");
+                self.reconcile_error = Some(e.to_string());
+            }
+        }
+    }
+
     fn note_failed(&mut self, failed: &[(ServiceKey, String)]) {
         for (key, error) in failed {
             // What found no room is among the dataplane's own problems, and waits there for room.
@@ -383,18 +410,23 @@ impl<D: Dataplane> Core<D> {
             self.hold_until = None;
         }
         let start = Instant::now();
+        if self.behind {
+            let all = self.compile_all();
+            self.reconcile(&all);
+        }
         let keys = std::mem::take(&mut self.dirty);
         self.in_dirty.clear();
         let mut compiled = Vec::with_capacity(keys.len());
         for key in keys {
             let service = self.state.compile(&self.context, &key);
-            match self.dataplane.apply(&key, service.as_ref()) {
-                Ok(applied) => {
+            match self.dataplane.as_mut().map(|dataplane| dataplane.apply(&key, service.as_ref())) {
+                None => {}
+                Some(Ok(applied)) => {
                     self.failing.remove(&key);
                     self.note_failed(&applied.failed);
                 }
-                Err(Error::Full { .. }) => drop(self.failing.remove(&key)),
-                Err(e) => {
+                Some(Err(Error::Full { .. })) => drop(self.failing.remove(&key)),
+                Some(Err(e)) => {
                     let entry = self.failing.entry(key.clone()).or_default();
                     entry.0 += 1;
                     entry.1 = e.to_string();
@@ -483,6 +515,9 @@ impl<D: Dataplane> Core<D> {
         if let Some(peers) = self.state.take_peers() {
             self.peers.send_replace(peers);
         }
+        if !self.open() {
+            return;
+        }
         let done = Instant::now();
         if let Some(newest) = self.newest.take() {
             self.latency = done.saturating_duration_since(newest);
@@ -525,16 +560,17 @@ impl<D: Dataplane> Core<D> {
             self.touch(again);
             self.flush();
         }
-        let retried = self.dataplane.retry();
+        let Some(dataplane) = &mut self.dataplane else { return };
+        let (retried, counters) = (dataplane.retry(), dataplane.counters());
         self.note_failed(&retried.failed);
-        match self.dataplane.counters() {
+        match counters {
             Ok(counters) => self.counters = counters,
             Err(e) => debug!(error = %e, "counters"),
         }
     }
 
     pub fn status(&self) -> Status {
-        let stats = self.dataplane.stats();
+        let stats = self.stats();
         Status {
             applied: self.applied.clone(),
             latency_us: u64::try_from(self.latency.as_micros()).unwrap_or(u64::MAX),
@@ -543,21 +579,26 @@ impl<D: Dataplane> Core<D> {
             problems: self.problems(),
             counters: self.counters.clone(),
             last_applied: self.last_applied,
+            open: self.open(),
         }
+    }
+
+    fn open(&self) -> bool {
+        self.dataplane.is_some() && !self.behind
     }
 
     /// Connections opened, by Service port.
     pub fn connections(&self) -> Vec<Connections> {
-        self.dataplane.connections()
+        self.dataplane.as_ref().map(D::connections).unwrap_or_default()
     }
 
     /// How full the kernel's tables are.
     pub fn stats(&self) -> Stats {
-        self.dataplane.stats()
+        self.dataplane.as_ref().map(D::stats).unwrap_or_default()
     }
 
     fn problems(&self) -> Vec<String> {
-        let mut out = self.dataplane.problems();
+        let mut out = self.dataplane.as_ref().map(D::problems).unwrap_or_default();
         out.extend(self.reconcile_error.iter().map(|e| format!("programming everything: {e}")));
         let mut failing: Vec<_> =
             self.failing.iter().map(|(key, (_, e))| format!("Service {key}: {e}")).collect();
@@ -603,12 +644,12 @@ impl<D: Dataplane> Core<D> {
         &self.state
     }
 
-    pub fn dataplane(&self) -> &D {
-        &self.dataplane
+    pub fn dataplane(&self) -> Option<&D> {
+        self.dataplane.as_ref()
     }
 
-    pub fn dataplane_mut(&mut self) -> &mut D {
-        &mut self.dataplane
+    pub fn dataplane_mut(&mut self) -> Option<&mut D> {
+        self.dataplane.as_mut()
     }
 }
 

@@ -12,7 +12,7 @@ use eastwest_client::Client;
 use eastwest_dataplane::events::Events;
 use eastwest_model::{Flow, FlowReport, FlowSampling};
 use http::Method;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
@@ -23,22 +23,26 @@ const RETRY: Duration = Duration::from_secs(5);
 const MOST: usize = 2000;
 
 /// The ring, for one reader at a time.
+pub type Ring = Arc<Mutex<Events>>;
+
+/// What tells of flows, once there is a ring.
 #[derive(Clone)]
 pub struct Flows {
-    events: Option<Arc<Mutex<Events>>>,
+    events: watch::Receiver<Option<Ring>>,
     /// Of so many flows one is told of, whoever asks; 0: none unless the controller wants it.
     sampling: u32,
 }
 
 impl Flows {
-    pub fn new(events: Option<Events>, sampling: u32) -> Self {
-        Self { events: events.map(|events| Arc::new(Mutex::new(events))), sampling }
+    pub fn new(events: watch::Receiver<Option<Ring>>, sampling: u32) -> Self {
+        Self { events, sampling }
     }
 
     /// Tells `client` of flows of `node` until dropped.
-    pub async fn run(self, client: Client, node: String) {
-        let Some(events) = self.events else { return std::future::pending().await };
-        let mut events = events.lock().await;
+    pub async fn run(mut self, client: Client, node: String) {
+        let ring = self.events.wait_for(Option::is_some).await.ok().and_then(|ring| ring.clone());
+        let Some(ring) = ring else { return std::future::pending().await };
+        let mut events = ring.lock().await;
         let mut current = None;
         let mut report = FlowReport { node: node.clone(), ..FlowReport::default() };
         loop {

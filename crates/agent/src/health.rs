@@ -14,7 +14,9 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 use serde_json::json;
+use tokio::sync::watch;
 
+use crate::core::Status;
 use crate::metrics::SyncMetrics;
 
 /// A change that has waited so long for its programming: the agent is stuck (kube-proxy: twice its sync period).
@@ -107,17 +109,18 @@ fn answer(health: &Health, eligible: bool, asked: &Asked) -> Response {
     (code, headers, body.to_string()).into_response()
 }
 
-/// `/ready` as CoreDNS' `ready` plugin: names are known, and the end is not near.
-pub fn dns_ready(index: Arc<Index>, ending: Arc<AtomicBool>) -> Router {
-    type Known = (Arc<Index>, Arc<AtomicBool>);
-    async fn ready(State((index, ending)): State<Known>) -> (StatusCode, &'static str) {
-        match index.synced() {
+/// `/ready` as CoreDNS' `ready` plugin: names are known, Services programmed, and the end is not near.
+pub fn dns_ready(index: Arc<Index>, status: watch::Receiver<Status>, ending: Arc<AtomicBool>) -> Router {
+    type Known = (Arc<Index>, watch::Receiver<Status>, Arc<AtomicBool>);
+    async fn ready(State((index, status, ending)): State<Known>) -> (StatusCode, &'static str) {
+        match (index.synced(), status.borrow().open) {
             _ if ending.load(Ordering::Relaxed) => (StatusCode::SERVICE_UNAVAILABLE, "lameduck"),
-            true => (StatusCode::OK, "OK"),
-            false => (StatusCode::SERVICE_UNAVAILABLE, "kubernetes"),
+            (true, true) => (StatusCode::OK, "OK"),
+            (false, _) => (StatusCode::SERVICE_UNAVAILABLE, "kubernetes"),
+            (true, false) => (StatusCode::SERVICE_UNAVAILABLE, "programs"),
         }
     }
-    Router::new().route("/ready", get(ready)).with_state((index, ending))
+    Router::new().route("/ready", get(ready)).with_state((index, status, ending))
 }
 
 /// `/health` as CoreDNS' `health` plugin.

@@ -19,6 +19,7 @@ pub mod health;
 pub mod health_check;
 pub mod http;
 pub mod journal;
+pub mod kernel;
 pub mod logging;
 pub mod metrics;
 pub mod names;

@@ -10,14 +10,14 @@ use eastwest_client::sync::{Machine, Position};
 use eastwest_client::{Follow, Following, Received, follow};
 use eastwest_compile::Context;
 use eastwest_dataplane::devices::{DeviceOptions, Follower, NicMode, PodHook as Hook};
-use eastwest_dataplane::{Beside, Capacities, EbpfDataplane, Options, Programs};
+use eastwest_dataplane::{Beside, Capacities, NodeNames, Options, Programs};
 use eastwest_dns::{
-    ForwardOptions, Forwarder, Index, IndexOptions, Resolver, ServerOptions, follow_resolv_conf,
-    load_resolv_conf, tls_config,
+    ForwardOptions, Forwarder, Index, IndexOptions, Resolver, follow_resolv_conf, load_resolv_conf,
+    tls_config,
 };
 use eastwest_model::DeviceState;
 use prometheus_client::registry::Registry;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -31,6 +31,7 @@ use crate::health::{self, Health};
 use crate::health_check;
 use crate::http;
 use crate::journal;
+use crate::kernel::{Kernel, Opened};
 use crate::metrics::{self, SyncMetrics};
 use crate::names;
 use crate::node::{Identity, all_addresses, cgroup2_mount, memory, node_port_addresses};
@@ -130,19 +131,7 @@ pub async fn run(mut settings: Settings, reload: impl Fn()) -> anyhow::Result<()
         let text = "no cgroup2 is mounted: processes on the host reach no virtual IP by their sockets";
         problems.set("cgroup", Some(text.into()));
     }
-    let devices = device_options(&settings, &identity);
-    let opened = tokio::task::spawn_blocking(move || {
-        let dataplane = EbpfDataplane::open(&options)?;
-        devices.load(&dataplane.programs())?;
-        let beside = dataplane.beside();
-        let found = beside.look();
-        Ok::<_, eastwest_dataplane::Error>((dataplane, beside, found))
-    });
-    let (mut dataplane, beside, found) = opened.await?.context("cannot program the kernel")?;
-    let programs = dataplane.programs();
-    let names = dataplane.names();
-    let flows = Flows::new(dataplane.take_events()?, settings.flow_sampling);
-    let (beside_tx, is_beside) = watch::channel(found.unwrap_or_default());
+    let (beside_tx, is_beside) = watch::channel(eastwest_dataplane::beside::has_rules().unwrap_or_default());
 
     let index = Arc::new(Index::new(IndexOptions {
         zones: vec![settings.zone.clone()],
@@ -154,11 +143,16 @@ pub async fn run(mut settings: Settings, reload: impl Fn()) -> anyhow::Result<()
     let resolver = Resolver::new(index.clone(), forwarder.clone(), dns_metrics.clone());
     let dns_addresses: Vec<_> =
         settings.node_local_dns.iter().chain(&settings.cluster_dns).copied().collect();
-    if settings.dns_in_kernel {
-        resolver.publish(Arc::new(names::KernelAnswers(names.clone())), &ServerOptions::default());
-    }
-    let counted = names.clone();
-    dns_metrics.count_kernel(move || names::counts(&counted));
+    let kernel = Kernel {
+        options,
+        devices: device_options(&settings, &identity),
+        dns: dns_addresses.clone(),
+        xdp: settings.pod_hook == PodHook::Xdp,
+        resolver: settings.dns_in_kernel.then(|| resolver.clone()),
+        metrics: dns_metrics.clone(),
+    };
+    let told = problems.clone();
+    let mut opening = tokio::task::spawn_blocking(move || kernel.open(&told));
     let peer_addresses = Arc::default();
     let mut plans = Plans::new(
         resolver.clone(),
@@ -181,7 +175,7 @@ pub async fn run(mut settings: Settings, reload: impl Fn()) -> anyhow::Result<()
     plans.load();
     let node_ports = context.node_port_addresses.clone();
     let sync_metrics = Arc::new(SyncMetrics::default());
-    let mut core = Core::new(context.clone(), dataplane, index.clone(), sync_metrics.clone());
+    let mut core = Core::new(context.clone(), index.clone(), sync_metrics.clone());
     let snapshots = Snapshots::new(&settings.data_dir, context);
     match snapshots.read() {
         Ok(Some(snapshot)) => {
@@ -203,27 +197,10 @@ pub async fn run(mut settings: Settings, reload: impl Fn()) -> anyhow::Result<()
 
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
-    let xdp = settings.pod_hook == PodHook::Xdp;
-    let served = names.serve(&programs, xdp, &dns_addresses);
-    problems.set("dnsInKernel", served.err().map(|e| e.to_string()));
     let (node_ports_tx, node_ports) = watch::channel(node_ports);
     let (devices_tx, devices) = watch::channel(Vec::new());
     let ranges = settings.service_cidr.clone();
     tasks.spawn(keep_addresses(dns_addresses.clone(), ranges, is_beside, problems.clone(), stop.clone()));
-    tasks.spawn(follow_devices(
-        programs,
-        device_options(&settings, &identity),
-        devices_tx,
-        NodePorts {
-            wanted: settings.nodeport_addresses.clone(),
-            primary: identity.addresses.clone(),
-            serving: node_ports_tx,
-        },
-        problems.clone(),
-        stop.clone(),
-    ));
-
-    tasks.spawn(follow_kube_proxy(beside, beside_tx, problems.clone(), stop.clone()));
     let others = identity.addresses.iter().filter(|_| settings.dns_peer_port != 0);
     let (serving_tx, serving) = watch::channel(false);
     let dns = Dns {
@@ -236,16 +213,6 @@ pub async fn run(mut settings: Settings, reload: impl Fn()) -> anyhow::Result<()
     };
     tasks.spawn(dns.run(stop.clone()));
     let down = CancellationToken::new();
-    tasks.spawn(names::beat(names.clone(), index.clone(), serving, problems.clone(), down.clone()));
-    tasks.spawn(names::follow_peers(
-        names.clone(),
-        identity.name.clone(),
-        settings.dns_peer_port,
-        core.peers(),
-        peer_addresses,
-        problems.clone(),
-        stop.clone(),
-    ));
     let (plans_now, plans_due) = watch::channel(0);
     tasks.spawn(plans.run(plans_due, stop.clone()));
     let resolv_conf = settings.upstream_resolv_conf.clone();
@@ -269,11 +236,14 @@ pub async fn run(mut settings: Settings, reload: impl Fn()) -> anyhow::Result<()
         problems: problems.clone(),
     };
 
+    let (ring_tx, ring) = watch::channel(None);
+    let flows = Flows::new(ring, settings.flow_sampling);
+
     let mut registry = Registry::default();
     sync_metrics.register(&mut registry);
     health.register(&mut registry);
     registry.register_collector(Box::new(metrics::Node {
-        status,
+        status: status.clone(),
         following,
         devices,
         levels,
@@ -285,21 +255,65 @@ pub async fn run(mut settings: Settings, reload: impl Fn()) -> anyhow::Result<()
     sync_metrics.register_dns(&mut dns_registry);
     let ending = Arc::new(AtomicBool::new(false));
     let listeners = [
-        ("healthz", settings.healthz_listen, health.router()),
         ("metrics", settings.metrics_listen, http::metrics(registry)),
         ("dnsMetrics", settings.dns_metrics_listen, http::metrics(dns_registry)),
-        ("dnsReady", settings.dns_ready_listen, health::dns_ready(index, ending.clone())),
+        ("dnsReady", settings.dns_ready_listen, health::dns_ready(index.clone(), status, ending.clone())),
         ("dnsHealth", settings.dns_health_listen, health::dns_health()),
     ];
     for (name, address, router) in listeners {
         tasks.spawn(http::serve(name, address, router, problems.clone(), stop.clone()));
     }
 
-    let checks = core.health_checks();
-    tasks.spawn(health_check::run(checks, health.clone(), problems.clone(), stop.clone()));
+    // What begins once the kernel's side is open.
+    let (dataplane_tx, dataplane_opened) = oneshot::channel();
+    let mut hook = Some({
+        let (peers, checks) = (core.peers(), core.health_checks());
+        let (tasks, health, problems, stop, down) =
+            (tasks.clone(), health.clone(), problems.clone(), stop.clone(), down.clone());
+        let (name, port) = (identity.name.clone(), settings.dns_peer_port);
+        let node_ports = NodePorts {
+            wanted: settings.nodeport_addresses.clone(),
+            primary: identity.addresses.clone(),
+            serving: node_ports_tx,
+        };
+        let devices = device_options(&settings, &identity);
+        let healthz = settings.healthz_listen;
+        move |opened: Opened| -> anyhow::Result<NodeNames> {
+            let Opened { mut dataplane, names, programs, beside, found } = opened;
+            beside_tx.send_if_modified(|old| std::mem::replace(old, found) != found);
+            ring_tx.send_replace(dataplane.take_events()?.map(|ring| Arc::new(Mutex::new(ring))));
+            let (programmed_tx, programmed) = oneshot::channel();
+            // The core may have died; that is seen elsewhere.
+            drop(dataplane_tx.send((dataplane, programmed_tx)));
+            let hooking =
+                follow_devices(programs, devices, devices_tx, node_ports, problems.clone(), stop.clone());
+            tasks.spawn(async move {
+                // Hooks that know nothing would take away what works.
+                drop(programmed.await);
+                hooking.await;
+            });
+            tasks.spawn(follow_kube_proxy(beside, beside_tx, problems.clone(), stop.clone()));
+            tasks.spawn(names::beat(names.clone(), index, serving, problems.clone(), down));
+            let follow = names::follow_peers(
+                names.clone(),
+                name,
+                port,
+                peers,
+                peer_addresses,
+                problems.clone(),
+                stop.clone(),
+            );
+            tasks.spawn(follow);
+            tasks.spawn(http::serve("healthz", healthz, health.router(), problems.clone(), stop.clone()));
+            tasks.spawn(health_check::run(checks, health, problems, stop));
+            Ok(names)
+        }
+    });
+    let mut names = None;
 
     let worker = Worker {
         core,
+        opened: dataplane_opened,
         received,
         node_ports,
         status: status_tx,
@@ -316,11 +330,18 @@ pub async fn run(mut settings: Settings, reload: impl Fn()) -> anyhow::Result<()
     tasks.close();
 
     let mut other_network = std::pin::pin!(Discovery::other_network(network));
-    let died = loop {
+    let ended = loop {
         tokio::select! {
+            opened = &mut opening, if hook.is_some() => {
+                let opened = opened.map_err(anyhow::Error::from).flatten();
+                match opened.and_then(|opened| hook.take().context("opened twice")?(opened)) {
+                    Ok(opened) => names = Some(opened),
+                    Err(e) => break Err(e),
+                }
+            }
             () = &mut other_network => {
                 info!("stopping, to be started with them; the kernel goes on with what is programmed");
-                break false;
+                break Ok(());
             }
             signal = signals.next() => match signal {
                 Signal::Reload => {
@@ -336,31 +357,32 @@ pub async fn run(mut settings: Settings, reload: impl Fn()) -> anyhow::Result<()
                     // Who asks is told elsewhere meanwhile, that this DNS is about to end.
                     ending.store(true, Relaxed);
                     down.cancel();
-                    if let Err(e) = names.down() {
+                    if let Some(Err(e)) = names.as_ref().map(NodeNames::down) {
                         warn!(error = %e, "pods are not told that this DNS ends");
                     }
                     tokio::time::sleep(resolver.lameduck().clamp(HANDED_OVER, LAMEDUCK)).await;
-                    break false;
+                    break Ok(());
                 }
             },
-            _ = &mut core_done => break true,
+            _ = &mut core_done => break Err(anyhow::anyhow!("the core has died; see the log")),
         }
     };
     down.cancel();
     stop.cancel();
     following_resolv_conf.abort();
-    let ended = tokio::time::timeout(STOP, async {
+    let all = tokio::time::timeout(STOP, async {
         tasks.wait().await;
-        if !died {
+        if !core_done.is_terminated() {
             let _ = core_done.await;
         }
     });
-    if ended.await.is_err() {
+    if all.await.is_err() {
         warn!("not everything ended in time");
     }
-    anyhow::ensure!(!died, "the core has died; see the log");
-    info!("stopped");
-    Ok(())
+    if ended.is_ok() {
+        info!("stopped");
+    }
+    ended
 }
 
 fn forward_options(settings: &Settings) -> ForwardOptions {

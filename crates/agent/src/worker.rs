@@ -28,6 +28,8 @@ const CONNECTIONS: u64 = 10;
 /// The core on a thread of its own: it makes system calls, and DNS shall not wait for them.
 pub struct Worker<D: Dataplane> {
     pub core: Core<D>,
+    /// Gives the dataplane when it is open, and what is dropped when it holds what is known.
+    pub opened: oneshot::Receiver<(D, oneshot::Sender<()>)>,
     pub received: mpsc::Receiver<Received>,
     /// Addresses of the node that serve NodePorts.
     pub node_ports: watch::Receiver<Vec<IpAddr>>,
@@ -75,6 +77,7 @@ impl<D: Dataplane + 'static> Worker<D> {
         let mut saving: Option<JoinHandle<std::io::Result<()>>> = None;
         let mut saved: Option<Instant> = None;
         let mut open = true;
+        let mut opening = true;
         let mut ticks = 0u64;
         loop {
             tokio::select! {
@@ -90,6 +93,14 @@ impl<D: Dataplane + 'static> Worker<D> {
                         self.connections.send_replace(self.core.connections());
                     }
                     ticks += 1;
+                }
+                opened = &mut self.opened, if opening => {
+                    opening = false;
+                    if let Ok((dataplane, _programmed)) = opened {
+                        self.health.busy();
+                        self.core.set_dataplane(dataplane);
+                        self.health.idle();
+                    }
                 }
                 Ok(()) = self.node_ports.changed() => {
                     let addresses = self.node_ports.borrow_and_update().clone();

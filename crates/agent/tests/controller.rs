@@ -93,7 +93,7 @@ impl Agent {
         };
         let index = Arc::new(Index::new(IndexOptions::default()).unwrap());
         let metrics = Arc::new(SyncMetrics::default());
-        let mut core = Core::new(context.clone(), Recording::default(), index.clone(), metrics.clone());
+        let mut core = Core::new(context.clone(), index.clone(), metrics.clone());
         let snapshots = Snapshots::new(data, context);
         if let Some(snapshot) = snapshots.read().unwrap() {
             core.restore(snapshot);
@@ -103,8 +103,11 @@ impl Agent {
         let (events, received) = mpsc::channel(64);
         let (following_tx, following) = watch::channel(Following::default());
         let (stop, problems) = (CancellationToken::new(), Problems::default());
+        let (open, opened) = tokio::sync::oneshot::channel();
+        assert!(open.send((Recording::default(), tokio::sync::oneshot::channel().0)).is_ok());
         let worker = Worker {
             core,
+            opened,
             received,
             node_ports: watch::channel(Vec::new()).1,
             status: status_tx,

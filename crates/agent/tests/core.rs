@@ -77,7 +77,12 @@ struct Bench<D: Dataplane> {
 impl<D: Dataplane> Bench<D> {
     fn new(dataplane: D) -> Self {
         let index = Arc::new(Index::new(IndexOptions::default()).unwrap());
-        let core = Core::new(context(), dataplane, index.clone(), Arc::new(SyncMetrics::default()));
+        let mut core = Core::new(context(), index.clone(), Arc::new(SyncMetrics::default()));
+        core.set_dataplane(dataplane);
+        Self::with(core, index)
+    }
+
+    fn with(core: Core<D>, index: Arc<Index>) -> Self {
         let mut bench = Self { core, machine: Machine::new(None, 1, Instant::now()), index };
         bench.connect();
         bench
@@ -101,6 +106,10 @@ impl<D: Dataplane> Bench<D> {
             events.extend(self.machine.message(at, message).unwrap().map(|event| Received { at, event }));
         }
         self.core.batch(events);
+    }
+
+    fn dataplane(&self) -> &D {
+        self.core.dataplane().unwrap()
     }
 
     fn applied(&self) -> u64 {
@@ -131,16 +140,52 @@ fn list() -> Vec<Message> {
 }
 
 #[test]
+fn names_do_not_wait_for_the_dataplane() {
+    let index = Arc::new(Index::new(IndexOptions::default()).unwrap());
+    let core = Core::new(context(), index.clone(), Arc::new(SyncMetrics::default()));
+    let mut b: Bench<Recording> = Bench::with(core, index);
+    b.send(list());
+    assert!(b.index.synced());
+    assert_eq!((b.applied(), b.core.status().open), (0, false));
+    // What changes meanwhile is in names at once, and in the dataplane when it comes.
+    b.send(vec![put(10, Kind::EndpointSlice, &slice(1, &[9])), put(11, Kind::Service, &service(3, ""))]);
+    b.core.tick();
+    assert_eq!((b.applied(), b.core.take_snapshot().map(|s| s.position.revision.0)), (0, Some(11)));
+    b.core.set_dataplane(Recording::default());
+    assert_eq!((b.applied(), b.core.status().open), (11, true));
+    assert_eq!((b.dataplane().reconciles, b.dataplane().applied.len()), (1, 0));
+    assert_eq!(backends(b.dataplane(), 1), Some(vec!["10.244.1.9:8080".into()]));
+    assert_eq!(backends(b.dataplane(), 3), Some(vec![]));
+}
+
+#[test]
+fn a_dataplane_that_comes_within_a_list_waits_for_its_end() {
+    let index = Arc::new(Index::new(IndexOptions::default()).unwrap());
+    let core = Core::new(context(), index.clone(), Arc::new(SyncMetrics::default()));
+    let mut b: Bench<Recording> = Bench::with(core, index);
+    b.send(list());
+    b.reconnect();
+    b.send(vec![hello(12), Message::Reset, put(2, Kind::Service, &service(1, ""))]);
+    b.core.set_dataplane(Recording::default());
+    b.core.tick();
+    assert_eq!((b.dataplane().reconciles, b.core.status().open), (0, false));
+    b.send(vec![put(12, Kind::EndpointSlice, &slice(1, &[7])), synced(12)]);
+    assert_eq!((b.dataplane().reconciles, b.applied(), b.core.status().open), (1, 12, true));
+    assert_eq!(backends(b.dataplane(), 1), Some(vec!["10.244.1.7:8080".into()]));
+    assert_eq!(backends(b.dataplane(), 2), None);
+}
+
+#[test]
 fn nothing_is_programmed_before_the_first_whole_list() {
     let mut b = Bench::new(Recording::default());
     let mut messages = list();
     let synced = messages.pop().unwrap();
     b.send(messages);
-    assert_eq!((b.core.dataplane().reconciles, b.core.dataplane().applied.len()), (0, 0));
+    assert_eq!((b.dataplane().reconciles, b.dataplane().applied.len()), (0, 0));
     assert!(!b.index.synced() && b.core.status().applied.is_none() && b.core.take_snapshot().is_none());
     b.send(vec![synced]);
-    assert_eq!((b.core.dataplane().reconciles, b.core.dataplane().applied.len()), (1, 0));
-    assert_eq!(backends(b.core.dataplane(), 1), Some(vec!["10.244.1.5:8080".into()]));
+    assert_eq!((b.dataplane().reconciles, b.dataplane().applied.len()), (1, 0));
+    assert_eq!(backends(b.dataplane(), 1), Some(vec!["10.244.1.5:8080".into()]));
     assert!(b.index.synced());
     assert_eq!(b.index.stats().services, 2);
     assert_eq!((b.applied(), b.core.status().services), (9, 2));
@@ -156,7 +201,7 @@ fn a_change_costs_what_it_touches_and_a_bookmark_counts_as_applied() {
     let before = b.core.state().compilations();
     b.send(vec![put(2001, Kind::EndpointSlice, &slice(7, &[1, 2]))]);
     assert_eq!(b.core.state().compilations() - before, 1);
-    assert_eq!(b.core.dataplane().applied, [ServiceKey::new("ns", "s7")]);
+    assert_eq!(b.dataplane().applied, [ServiceKey::new("ns", "s7")]);
     // Several changes of one Service in a batch: once. A change of what nobody reads: not at all.
     b.send(vec![
         put(2002, Kind::EndpointSlice, &slice(7, &[1])),
@@ -166,10 +211,7 @@ fn a_change_costs_what_it_touches_and_a_bookmark_counts_as_applied() {
         put(2006, Kind::Workload, &json!({"metadata": {"namespace": "ns", "name": "w"}})),
     ]);
     assert_eq!(b.core.state().compilations() - before, 2);
-    assert_eq!(
-        backends(b.core.dataplane(), 7),
-        Some(vec!["10.244.7.1:8080".into(), "10.244.7.3:8080".into()])
-    );
+    assert_eq!(backends(b.dataplane(), 7), Some(vec!["10.244.7.1:8080".into(), "10.244.7.3:8080".into()]));
     assert_eq!(b.applied(), 2006);
     b.send(vec![bookmark(2100)]);
     assert_eq!((b.applied(), b.core.state().compilations() - before), (2100, 2));
@@ -188,14 +230,14 @@ fn a_later_list_takes_effect_when_it_is_whole() {
         put(31, Kind::Service, &service(3, "")),
         put(40, Kind::EndpointSlice, &slice(1, &[7])),
     ]);
-    assert_eq!(backends(b.core.dataplane(), 1), Some(vec!["10.244.1.5:8080".into()]));
-    assert_eq!(backends(b.core.dataplane(), 2), Some(vec!["10.244.2.6:8080".into()]));
+    assert_eq!(backends(b.dataplane(), 1), Some(vec!["10.244.1.5:8080".into()]));
+    assert_eq!(backends(b.dataplane(), 2), Some(vec!["10.244.2.6:8080".into()]));
     assert_eq!(b.applied(), 9);
     b.send(vec![put(41, Kind::EndpointSlice, &slice(3, &[8])), synced(50)]);
-    assert_eq!(b.core.dataplane().reconciles, 1, "only what differs is written");
-    assert_eq!(backends(b.core.dataplane(), 1), Some(vec!["10.244.1.7:8080".into()]));
-    assert_eq!(backends(b.core.dataplane(), 2), None);
-    assert_eq!(backends(b.core.dataplane(), 3), Some(vec!["10.244.3.8:8080".into()]));
+    assert_eq!(b.dataplane().reconciles, 1, "only what differs is written");
+    assert_eq!(backends(b.dataplane(), 1), Some(vec!["10.244.1.7:8080".into()]));
+    assert_eq!(backends(b.dataplane(), 2), None);
+    assert_eq!(backends(b.dataplane(), 3), Some(vec!["10.244.3.8:8080".into()]));
     assert_eq!((b.applied(), b.index.stats().services), (50, 2));
 }
 
@@ -208,10 +250,10 @@ fn a_list_that_breaks_off_changes_nothing_until_the_stream_has_caught_up() {
     b.reconnect();
     // This time the history is there: the endpoint came back.
     b.send(vec![hello(50), put(40, Kind::EndpointSlice, &slice(1, &[]))]);
-    assert_eq!(backends(b.core.dataplane(), 1), Some(vec!["10.244.1.5:8080".into()]));
+    assert_eq!(backends(b.dataplane(), 1), Some(vec!["10.244.1.5:8080".into()]));
     assert!(b.core.take_snapshot().is_none(), "half of the truth is not for the disk");
     b.send(vec![put(41, Kind::EndpointSlice, &slice(1, &[9])), bookmark(50)]);
-    assert_eq!(backends(b.core.dataplane(), 1), Some(vec!["10.244.1.9:8080".into()]));
+    assert_eq!(backends(b.dataplane(), 1), Some(vec!["10.244.1.9:8080".into()]));
     assert_eq!(b.applied(), 50);
     assert!(b.core.take_snapshot().is_some());
     assert!(b.core.take_snapshot().is_none(), "nothing new");
@@ -230,15 +272,15 @@ fn a_snapshot_serves_before_any_controller() {
 
     let mut b = Bench::new(Recording::default());
     b.core.restore(snapshot.clone());
-    assert_eq!(backends(b.core.dataplane(), 2), Some(vec!["10.244.2.6:8080".into()]));
+    assert_eq!(backends(b.dataplane(), 2), Some(vec!["10.244.2.6:8080".into()]));
     assert!(b.index.synced());
-    assert_eq!((b.applied(), b.core.dataplane().reconciles), (9, 1));
+    assert_eq!((b.applied(), b.dataplane().reconciles), (9, 1));
     assert!(b.core.take_snapshot().is_none(), "it is on disk already");
     // And the stream goes on from there.
     b.machine = Machine::new(b.core.held().cloned(), 1, Instant::now());
     b.connect();
     b.send(vec![hello(10), delete(10, Kind::Service, "s1")]);
-    assert_eq!((backends(b.core.dataplane(), 1), b.applied()), (None, 10));
+    assert_eq!((backends(b.dataplane(), 1), b.applied()), (None, 10));
 
     // Damaged in every possible place: never taken for good, always set aside.
     let good = std::fs::read(snapshots.path()).unwrap();
@@ -267,8 +309,8 @@ fn an_object_that_cannot_be_read_is_named_and_leaves_the_old_one() {
     b.send(vec![put(10, Kind::Service, &bad), put(11, Kind::EndpointSlice, &slice(2, &[9]))]);
     let problems = b.core.status().problems;
     assert!(problems.len() == 1 && problems[0].starts_with("Service ns/s1: "), "{problems:?}");
-    assert_eq!(backends(b.core.dataplane(), 1), Some(vec!["10.244.1.5:8080".into()]));
-    assert_eq!((backends(b.core.dataplane(), 2), b.applied()), (Some(vec!["10.244.2.9:8080".into()]), 11));
+    assert_eq!(backends(b.dataplane(), 1), Some(vec!["10.244.1.5:8080".into()]));
+    assert_eq!((backends(b.dataplane(), 2), b.applied()), (Some(vec!["10.244.2.9:8080".into()]), 11));
     b.send(vec![put(12, Kind::Service, &service(1, ""))]);
     assert!(b.core.status().problems.is_empty());
     // Endpoints that nothing can be sent to, and records outside the zone, are problems of their objects.
@@ -283,7 +325,7 @@ fn an_object_that_cannot_be_read_is_named_and_leaves_the_old_one() {
     );
     b.send(vec![delete(15, Kind::DnsRecord, "r"), delete(16, Kind::EndpointSlice, "s1-x")]);
     assert!(b.core.status().problems.is_empty(), "{:?}", b.core.status().problems);
-    assert_eq!(backends(b.core.dataplane(), 1), Some(vec![]));
+    assert_eq!(backends(b.dataplane(), 1), Some(vec![]));
 }
 
 /// Refuses Services by name.
@@ -327,15 +369,12 @@ fn what_the_kernel_refuses_is_not_applied_but_does_not_hold_up_for_ever() {
         put(11, Kind::EndpointSlice, &slice(2, &[8])),
     ]);
     assert_eq!(b.applied(), 9);
-    assert_eq!(backends(&b.core.dataplane().inner, 2), Some(vec!["10.244.2.8:8080".into()]));
-    b.core.dataplane_mut().refused = "";
+    assert_eq!(backends(&b.dataplane().inner, 2), Some(vec!["10.244.2.8:8080".into()]));
+    b.core.dataplane_mut().unwrap().refused = "";
     b.core.tick();
-    assert_eq!(
-        (b.applied(), backends(&b.core.dataplane().inner, 1)),
-        (11, Some(vec!["10.244.1.7:8080".into()]))
-    );
+    assert_eq!((b.applied(), backends(&b.dataplane().inner, 1)), (11, Some(vec!["10.244.1.7:8080".into()])));
 
-    b.core.dataplane_mut().refused = "s1";
+    b.core.dataplane_mut().unwrap().refused = "s1";
     b.send(vec![put(12, Kind::EndpointSlice, &slice(1, &[9]))]);
     for _ in 0..8 {
         b.core.tick();
@@ -354,7 +393,7 @@ fn a_first_load_that_fails_is_tried_again() {
     assert_eq!(b.applied(), 0);
     assert!(b.core.status().problems[0].starts_with("programming everything"));
     assert!(b.index.synced(), "names need no kernel");
-    b.core.dataplane_mut().reconcile = false;
+    b.core.dataplane_mut().unwrap().reconcile = false;
     b.core.tick();
     assert_eq!((b.applied(), b.core.status().problems.len()), (9, 0));
 }
@@ -371,7 +410,7 @@ fn a_full_table_is_a_problem_of_one_service() {
     assert_eq!(b.applied(), 11);
     let problems = b.core.status().problems.join("\n");
     assert!(problems.contains("SLOTS"), "{problems}");
-    assert_eq!(backends(b.core.dataplane(), 3), Some(vec![]));
+    assert_eq!(backends(b.dataplane(), 3), Some(vec![]));
 }
 
 proptest! {
@@ -431,7 +470,7 @@ proptest! {
                 all.dedup();
                 all
             });
-            prop_assert_eq!(backends(b.core.dataplane(), n), wanted);
+            prop_assert_eq!(backends(b.dataplane(), n), wanted);
         }
         prop_assert_eq!(b.index.stats().services, services.len());
     }

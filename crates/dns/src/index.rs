@@ -253,9 +253,9 @@ impl Index {
     }
 
     /// Keeps `publisher`'s table on what is known, from now on. Once only: others are refused.
-    pub(crate) fn publish(&self, publisher: Publisher) {
+    pub(crate) fn publish(&self, publisher: impl FnOnce() -> Publisher) {
         let _turn = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.publisher.set(publisher).is_ok() {
+        if self.publisher.set(publisher()).is_ok() {
             self.publish_all();
         }
     }

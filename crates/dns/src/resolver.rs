@@ -81,7 +81,8 @@ impl Resolver {
     /// table is taken.
     pub fn publish(&self, table: Arc<dyn AnswerTable>, options: &ServerOptions) {
         let limits = Limits { udp: options.udp_payload() };
-        self.index.publish(Publisher::new(table, self.plan.load_full(), limits));
+        // Another plan may come at the same time: the one of the moment, in the index's turn.
+        self.index.publish(|| Publisher::new(table, self.plan.load_full(), limits));
     }
 
     /// Reads hosts files and resolv.conf files of the plan again; call it every few seconds.
