@@ -10,7 +10,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use eastwest_client::{Client, ListOptions};
-use eastwest_model::NodeState;
+use eastwest_model::{NodeState, NodeStateStatus};
 use http::{HeaderMap, Method};
 use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
@@ -227,13 +227,18 @@ fn ready(paths: &Paths) -> Result<(), Error> {
     })
 }
 
-/// Waits until every one of these nodes' agents follows the controller and has programmed what it holds.
-pub(crate) fn await_agents(paths: &Paths, agents: &[(String, Process)]) -> Result<(), Error> {
+/// Waits until every one of these nodes' agents follows the controller and has programmed what it holds; one that has reported
+/// before `since` is another.
+pub(crate) fn await_agents(
+    paths: &Paths,
+    agents: &[(String, Process)],
+    since: jiff::Timestamp,
+) -> Result<(), Error> {
     api::blocking(&paths.kubeconfig(), |client| async move {
         let seconds = start_seconds();
         let deadline = Instant::now() + Duration::from_secs(seconds);
         loop {
-            let missing = unreported(&client, agents).await?;
+            let missing = unreported(&client, agents, since).await?;
             if missing.is_empty() {
                 return Ok(());
             }
@@ -251,11 +256,19 @@ pub(crate) fn await_agents(paths: &Paths, agents: &[(String, Process)]) -> Resul
     })
 }
 
-async fn unreported(client: &Client, agents: &[(String, Process)]) -> Result<Vec<String>, Error> {
+async fn unreported(
+    client: &Client,
+    agents: &[(String, Process)],
+    since: jiff::Timestamp,
+) -> Result<Vec<String>, Error> {
     let states = client.list::<NodeState>(None, &ListOptions::default()).await?.items;
     let reported = |node: &str| {
         let mut of_node = states.iter().filter(|s| s.metadata.name == node);
-        of_node.any(|s| s.status.connected && s.status.applied_revision.0 > 0)
+        let started = |at: &str| at.parse().is_ok_and(|at: jiff::Timestamp| at >= since);
+        of_node.any(|s| {
+            let NodeStateStatus { connected, applied_revision, started_at, .. } = &s.status;
+            *connected && applied_revision.0 > 0 && started(started_at)
+        })
     };
     Ok(agents.iter().map(|(node, _)| node).filter(|node| !reported(node)).cloned().collect())
 }

@@ -83,13 +83,14 @@ impl Lab {
             state.processes.insert(Role::Controller, controller);
             paths.save(&state, &lock)?;
             control::await_controller(paths, controller, port)?;
+            let since = jiff::Timestamp::now();
             for node in plan.node_names() {
                 let agent = control::start(paths, plan, &state, &Role::Agent(node.clone()))?;
                 state.processes.insert(Role::Agent(node), agent);
                 paths.save(&state, &lock)?;
             }
             drop(lock);
-            control::await_agents(paths, &agents(&state))?;
+            control::await_agents(paths, &agents(&state), since)?;
         }
         Ok(())
     }
@@ -258,6 +259,7 @@ impl Lab {
     /// returns at once.
     pub fn start(&self, role: &Role) -> Result<(), Error> {
         let plan = self.plan()?;
+        let since = jiff::Timestamp::now();
         let process = self.change(|state| {
             if state.options.bare {
                 return Err(Error::Bare(self.paths.lab.clone()));
@@ -273,7 +275,7 @@ impl Lab {
         match role {
             Role::Controller => control::await_controller(&self.paths, process, state.port),
             Role::Agent(_) if !state.processes.get(&Role::Controller).is_some_and(Process::alive) => Ok(()),
-            Role::Agent(node) => control::await_agents(&self.paths, &[(node.clone(), process)]),
+            Role::Agent(node) => control::await_agents(&self.paths, &[(node.clone(), process)], since),
         }
     }
 
