@@ -85,6 +85,7 @@ pub fn dataplane_options(settings: &Settings, identity: &Identity) -> Options {
         skip_addresses: skip.collect(),
         address_ranges: settings.service_cidr.clone(),
         cluster_ranges: settings.cluster_cidr.clone(),
+        masquerade_all: settings.masquerade_all,
         ..Options::default()
     }
 }

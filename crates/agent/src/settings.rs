@@ -133,6 +133,8 @@ settings! {
         nodeport_addresses: Vec<NodePortAddress> = vec![NodePortAddress::Primary],
         /// Ranges of all nodes' pods, who are inside the cluster also where they come by a NIC.
         cluster_cidr: Vec<IpNet> = Vec::new(),
+        /// Whoever asks a ClusterIP, backends see the node in its place; for networks that lead answers past it otherwise.
+        masquerade_all: bool = false,
         /// Addresses of the cluster's DNS, answered on this node; empty: those of the Service kube-dns in Kubernetes.
         cluster_dns: Vec<IpAddr> = addresses(&["10.96.0.10", "fd00:10:96::a"]),
         /// Address of this node's DNS, the same on every node; empty: none.

@@ -209,6 +209,7 @@ impl EbpfDataplane {
         let rules = Rules {
             skip: options.skip_addresses.iter().copied().collect(),
             ranges: options.address_ranges.clone(),
+            masquerade_all: options.masquerade_all,
         };
         upgrade.convert(&mut tables)?;
         let held = tables.held()?;

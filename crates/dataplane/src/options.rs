@@ -72,6 +72,8 @@ pub struct Options {
     pub hairpin6: Ipv6Addr,
     /// Source ports of masqueraded packets: below the ephemeral range and the NodePorts.
     pub masquerade_ports: (u16, u16),
+    /// Backends of virtual addresses see the node in place of every client.
+    pub masquerade_all: bool,
     /// Addresses that get no frontends, as the node answers them itself (DNS).
     pub skip_addresses: Vec<IpAddr>,
     /// Ranges of virtual addresses: ports there that no Service has are refused, and addresses that none has are
@@ -94,6 +96,7 @@ impl Default for Options {
             hairpin4: Ipv4Addr::new(169, 254, 20, 11),
             hairpin6: Ipv6Addr::new(0xfd00, 0xea57, 0xe57, 0, 0, 0, 0, 1),
             masquerade_ports: (20_000, 29_999),
+            masquerade_all: false,
             skip_addresses: Vec::new(),
             address_ranges: Vec::new(),
             cluster_ranges: Vec::new(),

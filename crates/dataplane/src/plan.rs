@@ -109,13 +109,15 @@ pub struct Limits {
     pub sources: u32,
 }
 
-/// What to leave out.
+/// What holds for all Services.
 #[derive(Clone, Debug, Default)]
 pub struct Rules {
     /// Frontends at these addresses are not programmed.
     pub skip: HashSet<IpAddr>,
     /// Virtual addresses in these ranges get an entry of their own; empty: all do.
     pub ranges: Vec<IpNet>,
+    /// Backends of virtual addresses see the node in place of every client.
+    pub masquerade_all: bool,
 }
 
 /// The bookkeeping. See the module's words.

@@ -10,6 +10,9 @@ use serde_json::Value;
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Table {
+    /// Further words of the agents' command lines.
+    #[serde(default)]
+    pub agents: Vec<String>,
     pub cluster: Topology,
     pub scenarios: Vec<Scenario>,
 }
@@ -189,6 +192,11 @@ impl Table {
     /// The table of this project.
     pub fn services() -> Result<Self> {
         Self::parse(include_str!("../services.yaml"))
+    }
+
+    /// That of agents that masquerade all that goes to a ClusterIP.
+    pub fn masquerade_all() -> Result<Self> {
+        Self::parse(include_str!("../masquerade-all.yaml"))
     }
 
     pub fn parse(text: &str) -> Result<Self> {

@@ -1,4 +1,4 @@
-//! The table on eastwest, with both pod hooks. `SCENARIO=text` plays those whose name contains the text.
+//! The tables on eastwest, with both pod hooks. `SCENARIO=text` plays those whose name contains the text.
 
 use std::path::PathBuf;
 
@@ -6,9 +6,10 @@ use eastwest_lab::{Options, PodHook};
 use eastwest_scenarios::lab::OnLab;
 use eastwest_scenarios::{Proxy, Table, check};
 
-fn on_lab(name: &str, pod_hook: PodHook) {
-    let table = Table::services().expect("the table reads");
-    let options = Options { name: name.into(), pod_hook, ..Options::default() };
+fn on_lab(name: &str, table: anyhow::Result<Table>, pod_hook: PodHook) {
+    let table = table.expect("the table reads");
+    let agent_args = table.agents.clone();
+    let options = Options { name: name.into(), pod_hook, agent_args, ..Options::default() };
     let lab = OnLab::up(&table, options, PathBuf::from(env!("CARGO_BIN_EXE_eastwest-probe")));
     let lab = lab.unwrap_or_else(|e| panic!("{e:?}"));
     check(&lab, &table, Proxy::Eastwest);
@@ -16,10 +17,20 @@ fn on_lab(name: &str, pod_hook: PodHook) {
 
 #[test]
 fn services_with_tc() {
-    on_lab("scen_tc", PodHook::Tc);
+    on_lab("scen_tc", Table::services(), PodHook::Tc);
 }
 
 #[test]
 fn services_with_xdp() {
-    on_lab("scen_xdp", PodHook::Xdp);
+    on_lab("scen_xdp", Table::services(), PodHook::Xdp);
+}
+
+#[test]
+fn masquerading_all_with_tc() {
+    on_lab("scen_mtc", Table::masquerade_all(), PodHook::Tc);
+}
+
+#[test]
+fn masquerading_all_with_xdp() {
+    on_lab("scen_mxdp", Table::masquerade_all(), PodHook::Xdp);
 }

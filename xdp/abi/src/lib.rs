@@ -523,11 +523,12 @@ pub mod conntrack_flags {
     pub const DIRECT: u16 = 1 << 0;
     /// The client is its own backend: the packet goes back into the device it came from.
     pub const HAIRPIN: u16 = 1 << 1;
-    /// The source is the node, as the backend is on another one; the reply comes back by the NIC.
+    /// The source is the node: the backend is on another one and its reply comes back by the NIC, or the frontend wants it
+    /// (`frontend_flags::MASQUERADE`). Both ways are sent on at once.
     pub const MASQUERADE: u16 = 1 << 2;
     /// The packet leaves as it came.
     pub const UNCHANGED: u16 = 1 << 3;
-    /// Opened at a NIC by a client outside.
+    /// Opened at a NIC by a client outside, or masqueraded as if it were.
     pub const OUTSIDE: u16 = 1 << 4;
 }
 
@@ -583,6 +584,8 @@ pub mod frontend_flags {
     pub const SOURCES: u32 = 1 << 5;
     /// The entry for an address that the node answers itself, in the ranges of virtual ones: leave it alone.
     pub const NODE: u32 = 1 << 6;
+    /// Backends see the node in place of the client, wherever both are.
+    pub const MASQUERADE: u32 = 1 << 7;
 }
 
 /// `Backend::flags`.

@@ -104,6 +104,7 @@ pub fn frontend<A: Address, M: Maps<A>>(
     if fixed == 0 && outside && frontend.flags & frontend_flags::MAGLEV != 0 {
         fixed = hashed(maps, work, extent);
     }
+    let masquerade = frontend.flags & frontend_flags::MASQUERADE != 0;
     let mut found = false;
     for attempt in 0..ATTEMPTS {
         let Some((id, backend)) = pick(maps, extent, fixed) else { continue };
@@ -122,8 +123,11 @@ pub fn frontend<A: Address, M: Maps<A>>(
             state: track::added_state(work.flow.tcp_flags, key.direction),
         };
         let possible = match place {
-            Place::Pod => from_pod(maps, &mut work.value, attempt),
-            Place::Nic => from_outside(maps, &mut work.value, backend.flags, attempt),
+            Place::Pod => from_pod(maps, &mut work.value, masquerade, attempt),
+            Place::Nic => {
+                let local = backend.flags & backend_flags::LOCAL != 0;
+                from_outside(maps, &mut work.value, local, masquerade, attempt)
+            }
         };
         if !possible {
             continue;
@@ -296,9 +300,18 @@ pub fn direct<A: Address, M: Maps<A>>(maps: &mut M, work: &mut Work<A>, again: b
     Opening::drop(counter::NO_TUPLE)
 }
 
-/// The client's own address, unless it is the backend itself: it must not see its own address as the source.
+/// The client's own address, unless it is the backend itself, which must not see its own address as the source, or the
+/// frontend wants the node's.
 #[inline(always)]
-fn from_pod<A: Address, M: Maps<A>>(maps: &mut M, value: &mut Conntrack<A>, attempt: u32) -> bool {
+fn from_pod<A: Address, M: Maps<A>>(
+    maps: &mut M,
+    value: &mut Conntrack<A>,
+    masquerade: bool,
+    attempt: u32,
+) -> bool {
+    if masquerade && !value.daddr.same(value.saddr) && !is_node(maps, value.daddr) {
+        return stand_in(maps, value);
+    }
     if attempt >= KEEPING_PORT {
         value.sport = any_port(maps);
     }
@@ -315,24 +328,38 @@ fn from_pod<A: Address, M: Maps<A>>(maps: &mut M, value: &mut Conntrack<A>, atte
     }
 }
 
-/// A local backend sees the client. A remote one must answer through here: it sees the node.
+/// A local backend sees the client, unless the frontend wants the node's address. A remote one must answer through here: it
+/// sees the node.
 #[inline(always)]
 fn from_outside<A: Address, M: Maps<A>>(
     maps: &mut M,
     value: &mut Conntrack<A>,
-    backend: u32,
+    local: bool,
+    masquerade: bool,
     attempt: u32,
 ) -> bool {
-    value.flags = flags::OUTSIDE;
-    if backend & backend_flags::LOCAL != 0 {
+    if local && (!masquerade || is_node(maps, value.daddr)) {
+        value.flags = flags::OUTSIDE;
         if attempt >= KEEPING_PORT {
             value.sport = any_port(maps);
         }
         return true;
     }
+    stand_in(maps, value)
+}
+
+/// Whether the node itself is the backend, which the stack gives only what comes from others.
+#[inline(always)]
+fn is_node<A: Address, M: Maps<A>>(maps: &M, addr: A) -> bool {
+    maps.config().is_some_and(|config| addr.same(A::of_node(config)))
+}
+
+/// Has the node stand in for the client.
+#[inline(always)]
+fn stand_in<A: Address, M: Maps<A>>(maps: &mut M, value: &mut Conntrack<A>) -> bool {
     let Some(config) = maps.config() else { return false };
     let (from, to) = (config.masquerade_from, config.masquerade_to);
-    value.flags |= flags::MASQUERADE;
+    value.flags = flags::OUTSIDE | flags::MASQUERADE;
     value.saddr = A::of_node(config);
     if value.saddr.is_none() || from == 0 || to < from {
         return false;

@@ -76,11 +76,13 @@ pub fn read<A: Address, P: Packet>(packet: &mut P, work: &mut Work<A>) -> Parsed
     Parsed::Error
 }
 
-/// Finds the flow of an error at the device of the pod that sends it, as of a client or as of a pod that calls itself.
+/// Finds the flow of an error at the device of the pod that sends it, as of a client, of a pod that calls itself, or of a
+/// backend for whose client the node stands in.
 #[inline(never)]
 pub fn of_pod<A: Address, M: Maps<A>>(maps: &mut M, work: &mut Work<A>) -> bool {
     of_half(maps, work, direction::FORWARD, 0, 0)
         || of_half(maps, work, direction::REVERSE, flags::HAIRPIN, 0)
+        || of_half(maps, work, direction::REVERSE, flags::MASQUERADE, 0)
 }
 
 /// Finds the flow of an error by one half of it, if it has all of `wanted` flags and none of `unwanted`.

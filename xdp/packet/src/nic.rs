@@ -93,16 +93,20 @@ fn standing<A: Address, M: Maps<A>>(maps: &M, flow: &Flow<A>) -> Standing {
     if node.same(flow.key.saddr) {
         return Standing::Own;
     }
-    let port = u16::from_be(flow.key.dport);
-    if node.same(flow.key.daddr) && config.masquerade_from <= port && port <= config.masquerade_to {
-        return Standing::Answer;
-    }
-    Standing::Client
+    if is_answer(maps, flow) { Standing::Answer } else { Standing::Client }
 }
 
-/// Whether the packet is a remote backend's answer in a flow we know.
+/// Whether a packet is for a port of the node where it may stand in for a client.
 #[inline(always)]
-fn answer<A: Address, M: Maps<A>>(maps: &mut M, work: &mut Work<A>) -> bool {
+pub(crate) fn is_answer<A: Address, M: Maps<A>>(maps: &M, flow: &Flow<A>) -> bool {
+    let Some(config) = maps.config() else { return false };
+    let port = u16::from_be(flow.key.dport);
+    A::of_node(config).same(flow.key.daddr) && config.masquerade_from <= port && port <= config.masquerade_to
+}
+
+/// Whether the packet is a backend's answer in a masqueraded flow we know.
+#[inline(always)]
+pub(crate) fn answer<A: Address, M: Maps<A>>(maps: &mut M, work: &mut Work<A>) -> bool {
     work.flow.key.set_tag(work.flow.key.protocol, direction::REVERSE);
     let Some(value) = maps.track(&work.flow.key) else { return false };
     work.value = *value;
@@ -126,7 +130,7 @@ fn of_error<A: Address, M: Maps<A>>(maps: &mut M, work: &mut Work<A>) -> bool {
 /// Translates a packet. One for a local backend goes on to the stack; the others, there and back, are sent on to
 /// where their new destination is.
 #[inline(always)]
-fn translate<A: Address, M: Maps<A>, P: Packet + Router<A>>(
+pub(crate) fn translate<A: Address, M: Maps<A>, P: Packet + Router<A>>(
     maps: &mut M,
     packet: &mut P,
     work: &mut Work<A>,

@@ -7,17 +7,18 @@ use crate::choose::{self, Opening, Place};
 use crate::hard;
 use crate::icmp;
 use crate::names;
+use crate::nic;
 use crate::parse::Parsed;
 use crate::refuse::refuse;
 use crate::rewrite::{rewrite, turn_around};
 use crate::track;
-use crate::traits::{Maps, NotWritten, Packet, Verdict};
+use crate::traits::{Checksums, Maps, NotWritten, Packet, Router, Verdict};
 use crate::wire::{PROTOCOL_UDP, tcp};
 use crate::work::Work;
 
 /// A packet that a pod sends.
 #[inline(always)]
-pub fn pod_ingress<A: Address, M: Maps<A>, P: Packet>(
+pub fn pod_ingress<A: Address, M: Maps<A>, P: Packet + Router<A>>(
     maps: &mut M,
     packet: &mut P,
     work: &mut Work<A>,
@@ -42,8 +43,11 @@ pub fn pod_ingress<A: Address, M: Maps<A>, P: Packet>(
         }
         parsed => return hard::no_flow(maps, packet, work, parsed),
     }
-    if work.value.flags & flags::UNCHANGED != 0 {
-        return Verdict::Pass;
+    if work.value.flags & (flags::UNCHANGED | flags::MASQUERADE) != 0 {
+        if work.value.flags & flags::UNCHANGED != 0 {
+            return Verdict::Pass;
+        }
+        return masqueraded(maps, packet, work);
     }
     if let Err(error) = rewrite(maps, packet, work, false) {
         return not_written(maps, error);
@@ -56,6 +60,21 @@ pub fn pod_ingress<A: Address, M: Maps<A>, P: Packet>(
     let back = work.flow.key.direction == direction::REVERSE;
     maps.count(if back { counter::REVERSE } else { counter::FORWARD });
     if turn_around(packet) { Verdict::Back } else { not_written(maps, NotWritten::Failed) }
+}
+
+/// A packet of a masqueraded flow, which the stack would not take: there its source is the node's own address, and back
+/// its destination.
+#[inline(always)]
+fn masqueraded<A: Address, M: Maps<A>, P: Packet + Router<A>>(
+    maps: &mut M,
+    packet: &mut P,
+    work: &mut Work<A>,
+) -> Verdict {
+    // XDP at a pod's device meets super-packets, and loses what they are to become where it sends them on.
+    if packet.checksums() == Checksums::Look {
+        return Verdict::Handover;
+    }
+    nic::translate(maps, packet, work)
 }
 
 /// A packet that a pod gets.
@@ -137,7 +156,8 @@ pub(crate) fn back<A: Address, M: Maps<A>, P: Packet>(
     Verdict::Pass
 }
 
-/// What a packet without a flow asks for: a frontend, its own pod's answer, an endpoint, or nothing of ours.
+/// What a packet without a flow asks for: a frontend, its own pod's answer or a masqueraded client's, an endpoint, or nothing
+/// of ours.
 #[inline(always)]
 fn asked<A: Address, M: Maps<A>>(maps: &mut M, work: &mut Work<A>, again: bool) -> Opening {
     let opening = choose::frontend(maps, work, again, Place::Pod);
@@ -147,6 +167,13 @@ fn asked<A: Address, M: Maps<A>>(maps: &mut M, work: &mut Work<A>, again: bool) 
     let hairpin = maps.config().map(A::of_hairpin);
     if hairpin.is_some_and(|hairpin| !hairpin.is_none() && hairpin.same(work.flow.key.daddr)) {
         return answer_to_itself(maps, work);
+    }
+    if nic::is_answer(maps, &work.flow) {
+        if nic::answer(maps, work) {
+            return Opening::FLOW;
+        }
+        // The node's own port.
+        work.flow.key.set_tag(work.flow.key.protocol, direction::FORWARD);
     }
     choose::direct(maps, work, again)
 }

@@ -4,7 +4,7 @@ use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
 use eastwest_abi::{Addr4, Addr6};
 use eastwest_packet::wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6};
-use eastwest_packet::{Address, Maps, Named, Packet, Verdict, pod_egress, pod_ingress};
+use eastwest_packet::{Address, Maps, Named, Packet, Router, Verdict, pod_egress, pod_ingress};
 
 use crate::kernel::{Kernel, Memory};
 use crate::link::{ethertype, other};
@@ -13,7 +13,7 @@ use crate::tc::{GO_ON, TcPacket};
 use crate::xdp::XdpPacket;
 
 #[inline(always)]
-fn ingress<P: Caller>(packet: &mut P) -> Verdict {
+fn ingress<P: Caller + Router<Addr4> + Router<Addr6>>(packet: &mut P) -> Verdict {
     match ethertype(packet) {
         ETHERTYPE_IPV4 => ingress_of::<Addr4, P>(packet),
         ETHERTYPE_IPV6 => ingress_of::<Addr6, P>(packet),
@@ -22,7 +22,7 @@ fn ingress<P: Caller>(packet: &mut P) -> Verdict {
 }
 
 #[inline(always)]
-fn ingress_of<A: Memory + Named, P: Caller>(packet: &mut P) -> Verdict
+fn ingress_of<A: Memory + Named, P: Caller + Router<A>>(packet: &mut P) -> Verdict
 where
     Kernel: Maps<A>,
 {

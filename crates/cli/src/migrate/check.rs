@@ -193,9 +193,9 @@ fn kube_proxy(cluster: &Snapshot, found: &mut Found) {
     }
     if ["/iptables/masqueradeAll", "/nftables/masqueradeAll", "/ipvs/masqueradeAll"].iter().any(|p| yes(p)) {
         found.add(
-            Level::Change,
+            Level::Set,
             OF,
-            "masqueradeAll: pods and processes keep their own address as the source",
+            "masqueradeAll: give agent.env.EASTWEST_MASQUERADE_ALL=true, unless backends may see who asks",
         );
     }
     if let Some(port) =
@@ -393,7 +393,12 @@ mod tests {
             ("IPVS", proxy("{mode: ipvs, ipvs: {scheduler: lc}}"), Level::Change, "ipvs, lc"),
             ("iptables", proxy("{}"), Level::Change, "node ports"),
             ("ranges of node ports", proxy("{nodePortAddresses: [10.0.0.0/8]}"), Level::Set, "=10.0.0.0/8"),
-            ("masquerading all", proxy("{iptables: {masqueradeAll: true}}"), Level::Change, "masqueradeAll"),
+            (
+                "masquerading all",
+                proxy("{iptables: {masqueradeAll: true}}"),
+                Level::Set,
+                "EASTWEST_MASQUERADE_ALL",
+            ),
             ("another port", proxy("healthzBindAddress: \"0.0.0.0:1\""), Level::Set, "healthz=1"),
             ("gates", proxy("featureGates: {X: true}"), Level::Change, "X"),
             ("nonsense", proxy("\"a"), Level::Change, "does not read"),

@@ -218,6 +218,9 @@ impl Plan {
             if inside != outside || frontend.inside.drop != frontend.outside.drop {
                 flags |= frontend_flags::SPLIT;
             }
+            if self.rules.masquerade_all && frontend.kind == FrontendKind::ClusterIp {
+                flags |= frontend_flags::MASQUERADE;
+            }
             let sources = stage.sources.entry(id).or_default();
             if !frontend.source_ranges.is_empty() {
                 flags |= frontend_flags::SOURCES;

@@ -530,6 +530,7 @@ fn addresses_of_the_node_and_outside_the_ranges() {
     let rules = Rules {
         skip: HashSet::from([v4(10)]),
         ranges: vec!["10.96.0.0/16".parse().expect("a range"), "fd00::/16".parse().expect("a range")],
+        ..Rules::default()
     };
     let mut plan = Plan::new(LIMITS, rules);
     let outside: IpAddr = "192.0.2.1".parse().expect("an address");
@@ -551,10 +552,29 @@ fn addresses_of_the_node_and_outside_the_ranges() {
 }
 
 #[test]
+fn masquerading_all_is_of_virtual_addresses_and_can_be_switched() {
+    let mut tables = MemoryTables::default();
+    let mut external = frontend(v4(2), 80, &[pod(1)]);
+    external.kind = FrontendKind::ExternalIp;
+    let service = service("a", vec![frontend(v4(1), 80, &[pod(1)]), external]);
+    for masquerade_all in [true, false] {
+        let held = tables.held();
+        let rules = Rules { masquerade_all, ..Rules::default() };
+        let mut plan = Plan::adopt(&mut tables, LIMITS, rules, held).expect("adopts");
+        plan.reconcile(&mut tables, Duration::ZERO, &mut [&service].into_iter()).expect("room");
+        let marked = |last| tables.frontends[&tcp(v4(last), 80)].flags & abi::frontend_flags::MASQUERADE != 0;
+        assert_eq!((marked(1), marked(2)), (masquerade_all, false));
+    }
+}
+
+#[test]
 fn addresses_that_others_serve_are_left_alone() {
     let mut tables = MemoryTables::default();
-    let rules =
-        Rules { skip: HashSet::from([v4(10)]), ranges: vec!["10.96.0.0/16".parse().expect("a range")] };
+    let rules = Rules {
+        skip: HashSet::from([v4(10)]),
+        ranges: vec!["10.96.0.0/16".parse().expect("a range")],
+        ..Rules::default()
+    };
     let flags =
         |tables: &MemoryTables, last| tables.frontends.get(&Tuple::address(v4(last))).map(|f| f.flags);
     let adopt = |tables: &mut MemoryTables| {
