@@ -3,8 +3,9 @@
 use std::borrow::BorrowMut;
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::{Arc, OnceLock};
 
 use aya::Pod;
 use aya::maps::lpm_trie::{Key, LpmTrie};
@@ -64,21 +65,45 @@ fn loses_udp(id: u32, before: &abi::Backend, after: &abi::Backend) -> Option<Gon
 }
 
 /// A memory-mapped array map. The kernel spaces its elements by the value size rounded up to 8 (kernel/bpf/arraymap.c).
+///
+/// Mapped in pieces, as they are used: the kernel puts all pages of a mapping in place at once, and a table is as large as a node
+/// may ever need it.
 pub(super) struct Mapped {
-    memory: MmapRaw,
+    map: Arc<OwnedFd>,
+    pieces: Box<[OnceLock<MmapRaw>]>,
     stride: usize,
     entries: u32,
 }
 
+/// Elements of a piece: whole pages, whatever the stride.
+const PIECE: usize = 1 << 14;
+
 impl Mapped {
     pub fn new(name: &'static str, map: &MapData, value_size: usize) -> Result<Self, Error> {
         let entries = map.info().map_err(|error| failed(name, "read info", error))?.max_entries();
-        let stride = value_size.next_multiple_of(8);
-        let memory = MmapOptions::new()
-            .len(entries as usize * stride)
-            .map_raw(map.fd().as_fd().as_raw_fd())
-            .map_err(|source| Error::Map { map: name, action: "mmap", source })?;
-        Ok(Self { memory, stride, entries })
+        let fd = map.fd().as_fd().try_clone_to_owned().map_err(|source| Error::system("dup", source))?;
+        let mapped = Self::of(Arc::new(fd), value_size.next_multiple_of(8), entries);
+        // What stands against it is seen at the start.
+        mapped.map_piece(0).map_err(|source| Error::Map { map: name, action: "mmap", source })?;
+        Ok(mapped)
+    }
+
+    fn of(map: Arc<OwnedFd>, stride: usize, entries: u32) -> Self {
+        let pieces = (entries as usize).div_ceil(PIECE);
+        Self { map, pieces: std::iter::repeat_with(OnceLock::new).take(pieces).collect(), stride, entries }
+    }
+
+    /// The same map with nothing of it mapped yet.
+    fn anew(&self) -> Self {
+        Self::of(self.map.clone(), self.stride, self.entries)
+    }
+
+    fn map_piece(&self, piece: usize) -> io::Result<MmapRaw> {
+        let first = piece * PIECE;
+        let elements = PIECE.min((self.entries as usize).saturating_sub(first));
+        let mut options = MmapOptions::new();
+        options.offset((first * self.stride) as u64).len(elements * self.stride);
+        options.map_raw(self.map.as_raw_fd())
     }
 
     /// A number that the kernel side counts up.
@@ -89,8 +114,25 @@ impl Mapped {
 
     /// Address of an element; `None` outside.
     fn at(&self, index: u32) -> Option<*mut u8> {
-        (index < self.entries).then(|| self.memory.as_mut_ptr().wrapping_add(index as usize * self.stride))
+        if index >= self.entries {
+            return None;
+        }
+        let index = index as usize;
+        let piece = self.pieces.get(index / PIECE)?.get_or_init(|| {
+            self.map_piece(index / PIECE).unwrap_or_else(|error| {
+                // As any other memory that cannot be had; the kernel goes on with what is programmed.
+                tracing::error!(%error, "no memory for a part of a map");
+                std::process::abort()
+            })
+        });
+        Some(piece.as_mut_ptr().wrapping_add(index % PIECE * self.stride))
     }
+}
+
+fn read_backend(backends: &Mapped, id: u32) -> Option<abi::Backend> {
+    // SAFETY: `at` gives an element inside the mapping, which is at least as large as the value and aligned to 8.
+    // Only this process writes backends.
+    backends.at(id).map(|at| unsafe { at.cast::<abi::Backend>().read_volatile() })
 }
 
 /// The maps that a plan writes.
@@ -239,9 +281,7 @@ impl KernelTables {
     }
 
     fn read_backend(&self, id: u32) -> Option<abi::Backend> {
-        // SAFETY: `at` gives an element inside the mapping, which is at least as large as the value and aligned to 8.
-        // Only this process writes backends.
-        self.backends.at(id).map(|at| unsafe { at.cast::<abi::Backend>().read_volatile() })
+        read_backend(&self.backends, id)
     }
 
     fn slot_cell(&self, slot: u32) -> Option<&AtomicU32> {
@@ -296,13 +336,15 @@ impl KernelTables {
             .filter_map(|slot| self.slot_cell(slot))
             .map(|cell| cell.load(Ordering::Relaxed))
             .collect();
-        let backends = (0..self.backends.entries)
+        // Looked through to the end, which stays mapped no longer than that.
+        let all = self.backends.anew();
+        let backends = (0..all.entries)
             .rev()
             .find(|id| {
-                self.read_backend(*id).is_some_and(|backend| backend.generation != 0 || backend.flags != 0)
+                read_backend(&all, *id).is_some_and(|backend| backend.generation != 0 || backend.flags != 0)
             })
             .map_or(0, |last| last + 1);
-        held.backends = (0..backends).filter_map(|id| self.read_backend(id)).collect();
+        held.backends = (0..backends).filter_map(|id| read_backend(&all, id)).collect();
         Ok(held)
     }
 }
