@@ -45,18 +45,34 @@ pub(crate) enum Verdict {
     Pending(Box<Pending>),
 }
 
-/// A request that waits for upstreams.
-pub(crate) struct Pending {
+/// A request that is answered later than it came.
+struct Asked {
     request: Box<[u8]>,
     query: Query,
     client: SocketAddr,
     transport: Transport,
     limits: Limits,
     begun: Instant,
-    wait: Wait,
     block: Arc<Block>,
-    engine: Arc<Engine>,
     counters: Arc<Counters>,
+}
+
+impl Asked {
+    /// Counts its response, of which `out` is the last message, and logs it where that is wanted.
+    fn end(&self, plugin: Plugin, code: u16, bytes: usize, out: &[u8]) {
+        let Self { request, query, client, transport, begun, block, counters, .. } = self;
+        counters.response(plugin, code, bytes, begun.elapsed());
+        if let Some(log) = block.log {
+            write_log(log, query, *client, *transport, request.len(), out, code, *begun);
+        }
+    }
+}
+
+/// A request that waits for upstreams.
+pub(crate) struct Pending {
+    asked: Asked,
+    wait: Wait,
+    engine: Arc<Engine>,
 }
 
 /// For what it waits.
@@ -136,18 +152,8 @@ impl Worker {
                 return Verdict::Silence;
             }
             Answered::Wait(wait, block) => {
-                return Verdict::Pending(Box::new(Pending {
-                    request: request.into(),
-                    query,
-                    client,
-                    transport: self.transport,
-                    limits,
-                    begun,
-                    wait,
-                    block,
-                    engine: self.engine.clone(),
-                    counters: self.counters.clone(),
-                }));
+                let asked = self.asked(request, query, client, limits, begun, block);
+                return Verdict::Pending(Box::new(Pending { asked, wait, engine: self.engine.clone() }));
             }
         };
         if self.transport != Transport::Udp && query.edns.is_some_and(|e| e.explain) {
@@ -158,6 +164,19 @@ impl Worker {
             write_log(log, &query, client, self.transport, request.len(), out, code, begun);
         }
         Verdict::Reply
+    }
+
+    fn asked(
+        &self,
+        request: &[u8],
+        query: Query,
+        client: SocketAddr,
+        limits: Limits,
+        begun: Instant,
+        block: Arc<Block>,
+    ) -> Asked {
+        let (transport, counters) = (self.transport, self.counters.clone());
+        Asked { request: request.into(), query, client, transport, limits, begun, block, counters }
     }
 
     /// Fills in what our OPT says.
@@ -305,33 +324,36 @@ enum Answered {
 impl Pending {
     /// The response when there is no room to wait.
     pub(crate) fn refuse(self) -> Vec<u8> {
+        let Asked { request, query, limits, begun, counters, .. } = self.asked;
         let mut out = Vec::new();
-        fail(&mut out, &mut Scratch::default(), &self.request, &self.query, self.limits, ForwardError::Busy);
-        self.counters.dropped(Drop::Pending);
-        self.counters.response(Plugin::Forward, rcode::SERVFAIL, out.len(), self.begun.elapsed());
+        fail(&mut out, &mut Scratch::default(), &request, &query, limits, ForwardError::Busy);
+        counters.dropped(Drop::Pending);
+        counters.response(Plugin::Forward, rcode::SERVFAIL, out.len(), begun.elapsed());
         out
     }
 
     /// Asks the upstreams; gives the response.
     pub(crate) async fn finish(self) -> Vec<u8> {
-        let Self { request, query, client, transport, limits, begun, wait, block, engine, counters } = self;
+        let Self { asked, wait, engine } = self;
+        let Asked { request, query, client, block, .. } = &asked;
+        let (client, transport, limits) = (*client, asked.transport, asked.limits);
         let forwarder = &engine.resolver.forwarder;
         let mut out = Vec::new();
         let mut scratch = Scratch::default();
         let mut walked = Vec::new();
         let (plugin, code) = match wait {
             Wait::Slow => {
-                let (plugin, mut got) = slow::answer(&engine.resolver, &block, &query, client).await;
+                let (plugin, mut got) = slow::answer(&engine.resolver, block, query, client).await;
                 walked = std::mem::take(&mut got.walked);
-                (plugin, slow::write(got, &block, &request, &query, transport, limits, &mut out))
+                (plugin, slow::write(got, block, request, query, transport, limits, &mut out))
             }
             Wait::Forward(group) => {
-                let outcome = forwarder.resolve(Question::of(&query), &group).await;
+                let outcome = forwarder.resolve(Question::of(query), &group).await;
                 let how = How { transport, limits, rotate: block.loadbalance, now: Instant::now() };
-                (Plugin::Forward, write_outcome(&outcome, &request, &query, how, &mut scratch, &mut out))
+                (Plugin::Forward, write_outcome(&outcome, request, query, how, &mut scratch, &mut out))
             }
             Wait::Chain(ours, target, group) => {
-                let question = Question::new(target.wire(), query.qtype, &query);
+                let question = Question::new(target.wire(), query.qtype, query);
                 let outcome = match group {
                     Some(group) => forwarder.resolve(question, &group).await,
                     None => Err(ForwardError::NoUpstreams),
@@ -339,23 +361,20 @@ impl Pending {
                 match outcome.and_then(|reply| join(ours, &reply)) {
                     Ok((bytes, code)) => {
                         out = bytes;
-                        fit(&mut out, &query, transport, limits, code, query.question_end);
+                        fit(&mut out, query, transport, limits, code, query.question_end);
                         (Plugin::Forward, code)
                     }
                     Err(error) => {
-                        fail(&mut out, &mut scratch, &request, &query, limits, error);
+                        fail(&mut out, &mut scratch, request, query, limits, error);
                         (Plugin::Forward, rcode::SERVFAIL)
                     }
                 }
             }
         };
         if transport != Transport::Udp && query.edns.is_some_and(|e| e.explain) {
-            explain(&engine.resolver, plugin, client, Some(&block), &query.name, &walked, &mut out);
+            explain(&engine.resolver, plugin, client, Some(block), &query.name, &walked, &mut out);
         }
-        counters.response(plugin, code, out.len(), begun.elapsed());
-        if let Some(log) = block.log {
-            write_log(log, &query, client, transport, request.len(), &out, code, begun);
-        }
+        asked.end(plugin, code, out.len(), &out);
         out
     }
 }

@@ -2,16 +2,14 @@
 
 use std::iter::Peekable;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Worker, write_log};
+use super::{Asked, Worker};
 use crate::access::{Action, decide};
 use crate::index::{Item, Zone};
-use crate::metrics::{Counters, Plugin};
-use crate::plan::Block;
+use crate::metrics::Plugin;
 use crate::wire::{CLASS_IN, Cookie, Name, Query, Record, Request, rcode, rtype, skip_name, u16_at, u32_at};
-use crate::writer::{Limits, Scratch, Section, Transport, Writer, error_reply};
+use crate::writer::{Scratch, Section, Writer, error_reply};
 
 /// Length of one message, bytes: as far as compression can point.
 const PART: usize = 0x4000;
@@ -26,17 +24,10 @@ pub(crate) struct Grant {
 
 /// A zone on its way to a client.
 pub(crate) struct Transfer {
-    request: Box<[u8]>,
-    query: Query,
-    client: SocketAddr,
-    transport: Transport,
-    limits: Limits,
-    begun: Instant,
+    asked: Asked,
     zone: Zone,
     /// The client has this moment of the zone already.
     current: bool,
-    block: Arc<Block>,
-    counters: Arc<Counters>,
 }
 
 /// Whether a message asks for a whole zone.
@@ -78,18 +69,8 @@ impl Worker {
             return Some(Err(self.failed(request, &query, begun)));
         };
         let current = query.qtype == rtype::IXFR && !is_older(has, zone.serial());
-        Some(Ok(Transfer {
-            request: request.into(),
-            query,
-            client,
-            transport: self.transport,
-            limits: self.engine.limits,
-            begun,
-            zone,
-            current,
-            block: block.clone(),
-            counters: self.counters.clone(),
-        }))
+        let asked = self.asked(request, query, client, self.engine.limits, begun, block.clone());
+        Some(Ok(Transfer { asked, zone, current }))
     }
 
     fn failed(&mut self, request: &[u8], query: &Query, begun: Instant) -> Vec<u8> {
@@ -120,44 +101,32 @@ impl Transfer {
     pub(crate) fn refuse(self) -> Vec<u8> {
         let mut out = Vec::new();
         let mut scratch = Scratch::default();
-        error_reply(&mut out, &mut scratch, &self.request, &self.query, self.limits, rcode::SERVFAIL, None);
-        self.counters.response(Plugin::Transfer, rcode::SERVFAIL, out.len(), self.begun.elapsed());
+        let Asked { request, query, limits, begun, counters, .. } = self.asked;
+        error_reply(&mut out, &mut scratch, &request, &query, limits, rcode::SERVFAIL, None);
+        counters.response(Plugin::Transfer, rcode::SERVFAIL, out.len(), begun.elapsed());
         out
     }
 
     /// The messages of the response, each made when it is asked for.
     pub(crate) fn parts(self) -> Parts {
-        let Self { request, query, client, transport, limits, begun, zone, current, block, counters } = self;
+        let Self { asked, zone, current } = self;
         let (soa, serial) = (zone.soa(), zone.serial());
         let items: Box<dyn Iterator<Item = Item> + Send> = match current {
             true => Box::new(std::iter::once(soa)),
             false => Box::new(std::iter::once(soa.clone()).chain(zone.items()).chain(std::iter::once(soa))),
         };
-        let items = items.peekable();
-        let told = Told { client, transport, begun, serial, records: 0, bytes: 0, block, counters };
-        Parts { request, query, limits, items, told }
+        Parts { asked, items: items.peekable(), serial, records: 0, bytes: 0 }
     }
 }
 
 /// The messages of a transfer.
 pub(crate) struct Parts {
-    request: Box<[u8]>,
-    query: Query,
-    limits: Limits,
+    asked: Asked,
     items: Peekable<Box<dyn Iterator<Item = Item> + Send>>,
-    told: Told,
-}
-
-/// What is said of a transfer when it is over.
-struct Told {
-    client: SocketAddr,
-    transport: Transport,
-    begun: Instant,
     serial: u32,
+    /// Sent so far.
     records: usize,
     bytes: usize,
-    block: Arc<Block>,
-    counters: Arc<Counters>,
 }
 
 impl Iterator for Parts {
@@ -166,8 +135,9 @@ impl Iterator for Parts {
     fn next(&mut self) -> Option<Vec<u8>> {
         self.items.peek()?;
         let (mut out, mut scratch) = (Vec::with_capacity(PART), Scratch::default());
-        let Self { request, query, limits, items, told } = self;
-        let mut writer = Writer::new(&mut out, &mut scratch, request, query, told.transport, *limits);
+        let Self { asked, items, serial, records, bytes } = self;
+        let Asked { request, query, transport, limits, .. } = &*asked;
+        let mut writer = Writer::new(&mut out, &mut scratch, request, query, *transport, *limits);
         writer.authoritative();
         writer.part(PART);
         let mut some = false;
@@ -184,26 +154,16 @@ impl Iterator for Parts {
                 break;
             }
             some |= fits;
-            told.records += usize::from(fits);
+            *records += usize::from(fits);
             items.next();
         }
         writer.finish_part();
-        told.bytes += out.len();
+        *bytes += out.len();
         if items.peek().is_none() {
-            told.end(query, request.len(), &out);
+            let zone = crate::wire::presentation(query.name.wire());
+            tracing::info!(client = %asked.client, zone, records, bytes, serial, "zone transferred");
+            asked.end(Plugin::Transfer, rcode::NOERROR, *bytes, &out);
         }
         Some(out)
-    }
-}
-
-impl Told {
-    fn end(&self, query: &Query, size: usize, last: &[u8]) {
-        let Self { client, transport, begun, serial, records, bytes, block, counters } = self;
-        counters.response(Plugin::Transfer, rcode::NOERROR, *bytes, begun.elapsed());
-        let zone = crate::wire::presentation(query.name.wire());
-        tracing::info!(%client, zone, records, bytes, serial, "zone transferred");
-        if let Some(log) = block.log {
-            write_log(log, query, *client, *transport, size, last, rcode::NOERROR, *begun);
-        }
     }
 }
