@@ -134,6 +134,14 @@ test-migrate: binaries ## a node of a real Kubernetes changes over from kube-pro
 	EASTWEST_BIN_DIR=$(BIN_DIR) K8S_IMAGE=$(CURDIR)/target/image/eastwest.tar CARGO_TARGET_$(HOST)_RUNNER='$(AS_ROOT)' \
 	  $(CARGO) test --locked -p eastwest-scenarios --test migrate -- --nocapture
 
+.PHONY: test-restart
+test-restart: binaries ## nodes of a real Kubernetes start again: one, and all at once with the controller last
+	@scripts/setup k8s
+	scripts/image $(BIN_DIR) localhost/eastwest:test
+	$(call say,a Kubernetes in network namespaces whose nodes are killed and started again)
+	K8S_IMAGE=$(CURDIR)/target/image/eastwest.tar CARGO_TARGET_$(HOST)_RUNNER='$(AS_ROOT)' \
+	  $(CARGO) test --locked -p eastwest-scenarios --test restart -- --nocapture
+
 .PHONY: image
 image: build ## a container image of the three binaries, from scratch: target/image/eastwest.tar
 	$(call say,container image: OCI archive$(,) loadable by docker too)

@@ -56,6 +56,8 @@ pub struct Core<D> {
     state: State,
     /// `None`: it is being opened.
     dataplane: Option<D>,
+    /// See [`set_serves_names`](Self::set_serves_names).
+    serves_names: bool,
     /// It came when half of a list was here: it is to be brought in line.
     behind: bool,
     index: Arc<Index>,
@@ -111,6 +113,7 @@ impl<D: Dataplane> Core<D> {
             context,
             state: State::new(),
             dataplane: None,
+            serves_names: false,
             behind: false,
             index,
             metrics,
@@ -143,7 +146,8 @@ impl<D: Dataplane> Core<D> {
     }
 
     /// Programs what is known into `dataplane`, and every change from now on.
-    pub fn set_dataplane(&mut self, dataplane: D) {
+    pub fn set_dataplane(&mut self, mut dataplane: D) {
+        dataplane.set_stand_in(!self.serves_names);
         self.dataplane = Some(dataplane);
         self.behind = self.loaded;
         self.flush();
@@ -548,6 +552,20 @@ impl<D: Dataplane> Core<D> {
         let touched = self.state.with_node_ports();
         self.touch(touched);
         self.flush();
+    }
+
+    /// Whether this agent answers names at these addresses from now on. While it does not, those answer that the Service of
+    /// the address has, if it has any: CoreDNS, where it is still there.
+    pub fn set_serves_names(&mut self, addresses: &[IpAddr], serves: bool) {
+        self.serves_names = serves;
+        if let Some(dataplane) = &mut self.dataplane {
+            dataplane.set_stand_in(!serves);
+        }
+        let touched = self.state.with_addresses(addresses);
+        self.touch(touched);
+        if self.loaded && !self.listing {
+            self.flush();
+        }
     }
 
     /// Call about once a second: tries again what failed, and reads the counters.

@@ -9,16 +9,20 @@ use eastwest_abi::names::{ANSWER_MAX, Answer, NAME_MAX, PEERS, Question};
 use eastwest_compile::Peers;
 use eastwest_dataplane::NodeNames;
 use eastwest_dns::{AnswerTable, Index, KernelCount, PUBLISHED_ANSWER_MAX, PUBLISHED_NAME_MAX, Published};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::problems::Problems;
+use crate::worker::ServesNames;
 
 const _: () = assert!(PUBLISHED_NAME_MAX == NAME_MAX && PUBLISHED_ANSWER_MAX == ANSWER_MAX);
 
 /// How often the agent says that it lives: several times in [`BEAT_MAX`](eastwest_abi::names::BEAT_MAX).
 const BEAT: Duration = Duration::from_millis(100);
+
+/// Longest wait until those that stand in for this agent are programmed.
+const STOOD_IN: Duration = Duration::from_secs(1);
 
 /// The kernel's table of answers.
 pub struct KernelAnswers(pub NodeNames);
@@ -68,11 +72,12 @@ pub fn counts(names: &NodeNames) -> Vec<KernelCount> {
     counts.into_iter().map(one).collect()
 }
 
-/// Says that this agent lives, as long as it serves all its addresses and knows all names.
+/// Says that this agent lives, as long as it serves all its addresses and knows all names; at its end that it does not.
 pub async fn beat(
     names: NodeNames,
     index: Arc<Index>,
     serving: watch::Receiver<bool>,
+    told: mpsc::UnboundedSender<ServesNames>,
     problems: Problems,
     stop: CancellationToken,
 ) {
@@ -82,7 +87,14 @@ pub async fn beat(
     loop {
         tokio::select! {
             _ = interval.tick() => {}
-            () = stop.cancelled() => return,
+            () = stop.cancelled() => {
+                // Those that stand in at the address first: until the programs know of them, the agent is still there.
+                drop(tokio::time::timeout(STOOD_IN, tell(&told, false)).await);
+                if let Err(error) = names.down() {
+                    warn!(%error, "pods are not told that this DNS ends");
+                }
+                return;
+            }
         }
         let lives = *serving.borrow() && index.synced();
         if lives != lived {
@@ -90,8 +102,19 @@ pub async fn beat(
         }
         let said = if lives { names.beat() } else { names.down() };
         problems.set("dnsBeat", said.err().map(|e| e.to_string()));
+        if lives != lived {
+            drop(tell(&told, lives));
+        }
         lived = lives;
     }
+}
+
+/// Has the core note whether this agent answers names; ends when that is programmed.
+fn tell(told: &mpsc::UnboundedSender<ServesNames>, serves: bool) -> oneshot::Receiver<()> {
+    let (done, is_done) = oneshot::channel();
+    // The core may have died; that is seen elsewhere.
+    drop(told.send(ServesNames { serves, done }));
+    is_done
 }
 
 /// Those whose agents stand in for this node's: a few, others for each node, so that no node has all the load of a broken one.

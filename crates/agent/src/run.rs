@@ -1,6 +1,7 @@
 //! Wires the core to the kernel, the disk, the network and the controller, in the order of a start.
 
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -10,7 +11,7 @@ use eastwest_client::sync::{Machine, Position};
 use eastwest_client::{Follow, Following, Received, follow};
 use eastwest_compile::Context;
 use eastwest_dataplane::devices::{DeviceOptions, Follower, NicMode, PodHook as Hook};
-use eastwest_dataplane::{Beside, Capacities, NodeNames, Options, Programs};
+use eastwest_dataplane::{Beside, Capacities, Options, Programs};
 use eastwest_dns::{
     ForwardOptions, Forwarder, Index, IndexOptions, Resolver, follow_resolv_conf, load_resolv_conf,
     tls_config,
@@ -44,6 +45,8 @@ use crate::worker::{Worker, levels_of};
 /// Events that wait for the core; beyond that the stream waits, and the controller with it.
 const QUEUE: usize = 4096;
 const RETRY: Duration = Duration::from_secs(5);
+/// Looks for kube-proxy's rules between two for the connections that they have left.
+const LOOKS: u32 = 5;
 /// Time for everything to end.
 const STOP: Duration = Duration::from_secs(5);
 
@@ -178,6 +181,7 @@ pub async fn run(mut settings: Settings, reload: impl Fn()) -> anyhow::Result<()
     let sync_metrics = Arc::new(SyncMetrics::default());
     let mut core = Core::new(context.clone(), index.clone(), sync_metrics.clone());
     let snapshots = Snapshots::new(&settings.data_dir, context);
+    let cluster_dns = settings.cluster_dns.clone();
     match snapshots.read() {
         Ok(Some(snapshot)) => {
             info!(
@@ -267,6 +271,7 @@ pub async fn run(mut settings: Settings, reload: impl Fn()) -> anyhow::Result<()
 
     // What begins once the kernel's side is open.
     let (dataplane_tx, dataplane_opened) = oneshot::channel();
+    let (serves_tx, serves_names) = mpsc::unbounded_channel();
     let mut hook = Some({
         let (peers, checks) = (core.peers(), core.health_checks());
         let (tasks, health, problems, stop, down) =
@@ -278,8 +283,8 @@ pub async fn run(mut settings: Settings, reload: impl Fn()) -> anyhow::Result<()
             serving: node_ports_tx,
         };
         let devices = device_options(&settings, &identity);
-        let healthz = settings.healthz_listen;
-        move |opened: Opened| -> anyhow::Result<NodeNames> {
+        let (healthz, pin_dir) = (settings.healthz_listen, settings.pin_dir.clone());
+        move |opened: Opened| -> anyhow::Result<()> {
             let Opened { mut dataplane, names, programs, beside, found } = opened;
             beside_tx.send_if_modified(|old| std::mem::replace(old, found) != found);
             ring_tx.send_replace(dataplane.take_events()?.map(|ring| Arc::new(Mutex::new(ring))));
@@ -293,8 +298,8 @@ pub async fn run(mut settings: Settings, reload: impl Fn()) -> anyhow::Result<()
                 drop(programmed.await);
                 hooking.await;
             });
-            tasks.spawn(follow_kube_proxy(beside, beside_tx, problems.clone(), stop.clone()));
-            tasks.spawn(names::beat(names.clone(), index, serving, problems.clone(), down));
+            tasks.spawn(follow_kube_proxy(beside, pin_dir, beside_tx, problems.clone(), stop.clone()));
+            tasks.spawn(names::beat(names.clone(), index, serving, serves_tx, problems.clone(), down));
             let follow = names::follow_peers(
                 names.clone(),
                 name,
@@ -307,16 +312,17 @@ pub async fn run(mut settings: Settings, reload: impl Fn()) -> anyhow::Result<()
             tasks.spawn(follow);
             tasks.spawn(http::serve("healthz", healthz, health.router(), problems.clone(), stop.clone()));
             tasks.spawn(health_check::run(checks, health, problems, stop));
-            Ok(names)
+            Ok(())
         }
     });
-    let mut names = None;
 
     let worker = Worker {
         core,
         opened: dataplane_opened,
         received,
         node_ports,
+        serves_names,
+        dns_addresses: cluster_dns,
         status: status_tx,
         levels: levels_tx,
         connections: connections_tx,
@@ -335,9 +341,8 @@ pub async fn run(mut settings: Settings, reload: impl Fn()) -> anyhow::Result<()
         tokio::select! {
             opened = &mut opening, if hook.is_some() => {
                 let opened = opened.map_err(anyhow::Error::from).flatten();
-                match opened.and_then(|opened| hook.take().context("opened twice")?(opened)) {
-                    Ok(opened) => names = Some(opened),
-                    Err(e) => break Err(e),
+                if let Err(e) = opened.and_then(|opened| hook.take().context("opened twice")?(opened)) {
+                    break Err(e);
                 }
             }
             () = &mut other_network => {
@@ -358,9 +363,6 @@ pub async fn run(mut settings: Settings, reload: impl Fn()) -> anyhow::Result<()
                     // Who asks is told elsewhere meanwhile, that this DNS is about to end.
                     ending.store(true, Relaxed);
                     down.cancel();
-                    if let Some(Err(e)) = names.as_ref().map(NodeNames::down) {
-                        warn!(error = %e, "pods are not told that this DNS ends");
-                    }
                     tokio::time::sleep(resolver.lameduck().clamp(HANDED_OVER, LAMEDUCK)).await;
                     break Ok(());
                 }
@@ -509,11 +511,14 @@ async fn follow_devices(
 /// Looks for kube-proxy's rules now and then, for ever.
 async fn follow_kube_proxy(
     beside: Beside,
+    pin_dir: PathBuf,
     found: watch::Sender<bool>,
     problems: Problems,
     stop: CancellationToken,
 ) {
     let beside = Arc::new(beside);
+    // Looks until connections that its rules have left are looked for again; they may have gone before this agent began.
+    let mut due = Some(0);
     loop {
         tokio::select! {
             () = tokio::time::sleep(RETRY) => {}
@@ -531,8 +536,27 @@ async fn follow_kube_proxy(
                 *old = new;
                 changed
             });
+            due = match due {
+                _ if new => Some(0),
+                Some(0) => forget_kube_proxys_flows(&pin_dir).await.then_some(LOOKS),
+                due => due.map(|looks| looks - 1),
+            };
         }
         problems.set("kubeProxy", looked.err());
+    }
+}
+
+/// What kube-proxy's rules, which are gone, have left in nf_conntrack. Whether some of it is still at work.
+async fn forget_kube_proxys_flows(pin_dir: &Path) -> bool {
+    let pin_dir = pin_dir.to_owned();
+    let done =
+        tokio::task::spawn_blocking(move || eastwest_dataplane::forget_kube_proxys_flows(&pin_dir)).await;
+    match done.map_err(|e| e.to_string()).and_then(|d| d.map_err(|e| e.to_string())) {
+        Ok(left) => left > 0,
+        Err(error) => {
+            warn!(error, "connections that kube-proxy has left may hold up new ones for two minutes");
+            false
+        }
     }
 }
 

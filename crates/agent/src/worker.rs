@@ -25,6 +25,14 @@ const TICK: Duration = Duration::from_secs(1);
 /// Ticks between two readings of all Service ports' connections.
 const CONNECTIONS: u64 = 10;
 
+/// Says whether this agent answers names.
+#[derive(Debug)]
+pub struct ServesNames {
+    pub serves: bool,
+    /// Told when that is programmed.
+    pub done: oneshot::Sender<()>,
+}
+
 /// The core on a thread of its own: it makes system calls, and DNS shall not wait for them.
 pub struct Worker<D: Dataplane> {
     pub core: Core<D>,
@@ -33,6 +41,9 @@ pub struct Worker<D: Dataplane> {
     pub received: mpsc::Receiver<Received>,
     /// Addresses of the node that serve NodePorts.
     pub node_ports: watch::Receiver<Vec<IpAddr>>,
+    /// Whether this agent answers names from now on, and at which addresses.
+    pub serves_names: mpsc::UnboundedReceiver<ServesNames>,
+    pub dns_addresses: Vec<IpAddr>,
     pub status: watch::Sender<Status>,
     pub levels: watch::Sender<Vec<(&'static str, Level)>>,
     /// Connections opened, by Service port, every ten seconds.
@@ -108,6 +119,12 @@ impl<D: Dataplane + 'static> Worker<D> {
                     self.core.set_node_port_addresses(addresses);
                     self.health.idle();
                 }
+                Some(ServesNames { serves, done }) = self.serves_names.recv() => {
+                    self.health.busy();
+                    self.core.set_serves_names(&self.dns_addresses, serves);
+                    self.health.idle();
+                    let _nobody_may_wait_for_it = done.send(());
+                }
                 count = self.received.recv_many(&mut batch, BATCH), if open => {
                     open = count > 0;
                     self.metrics.received();
@@ -135,6 +152,8 @@ impl<D: Dataplane + 'static> Worker<D> {
                 saved = Some(Instant::now());
             }
         }
+        // However it ends: others answer names from here on.
+        self.core.set_serves_names(&self.dns_addresses, false);
         if let Some(finishing) = saving {
             self.saved(finishing.await);
         }

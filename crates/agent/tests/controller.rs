@@ -110,6 +110,8 @@ impl Agent {
             opened,
             received,
             node_ports: watch::channel(Vec::new()).1,
+            serves_names: mpsc::unbounded_channel().1,
+            dns_addresses: Vec::new(),
             status: status_tx,
             levels: watch::channel(Vec::new()).0,
             connections: watch::channel(Vec::new()).0,

@@ -349,6 +349,9 @@ impl Dataplane for Refusing {
     fn retry(&mut self) -> Applied {
         self.inner.retry()
     }
+    fn set_stand_in(&mut self, on: bool) {
+        self.inner.set_stand_in(on);
+    }
     fn counters(&self) -> Result<BTreeMap<String, u64>, Error> {
         self.inner.counters()
     }

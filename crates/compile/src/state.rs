@@ -9,8 +9,8 @@ use eastwest_model::{DnsRecord, Kind};
 use crate::rules::{self, Inputs, ThisNode};
 use crate::split::{Pod, Pods, Split};
 use crate::{
-    CompiledService, Context, Decoded, HealthCheck, Labels, Object, ServiceInput, ServiceKey, SliceInput,
-    SplitInput,
+    CompiledService, Context, Decoded, HealthCheck, Labels, Object, ServiceInput, ServiceKey, ServiceMode,
+    SliceInput, SplitInput,
 };
 
 /// Other nodes, and the addresses by which they are reached.
@@ -320,6 +320,16 @@ impl State {
     pub fn with_node_ports(&self) -> Vec<ServiceKey> {
         let has =
             |s: &ServiceInput| s.external.as_ref().is_some_and(|e| e.node_ports.iter().any(|p| *p != 0));
+        let found = self.services.iter().filter(|(_, e)| e.service.as_deref().is_some_and(has));
+        found.map(|(key, _)| key.clone()).collect()
+    }
+
+    /// Services that have one of these virtual addresses. Costs O(Services).
+    pub fn with_addresses(&self, addresses: &[IpAddr]) -> Vec<ServiceKey> {
+        let has = |s: &ServiceInput| match &s.mode {
+            ServiceMode::ClusterIp(ips) => ips.iter().any(|ip| addresses.contains(ip)),
+            _ => false,
+        };
         let found = self.services.iter().filter(|(_, e)| e.service.as_deref().is_some_and(has));
         found.map(|(key, _)| key.clone()).collect()
     }

@@ -4,6 +4,8 @@
 //! Asked are nf_tables for the tables of its nftables mode and for the chain that its iptables mode begins with, as
 //! iptables-nft writes it, and the older x_tables for that chain.
 
+pub(crate) mod left;
+
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 

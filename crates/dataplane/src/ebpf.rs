@@ -335,6 +335,10 @@ impl Dataplane for EbpfDataplane {
         applied
     }
 
+    fn set_stand_in(&mut self, on: bool) {
+        self.plan.set_stand_in(on);
+    }
+
     fn counters(&self) -> Result<BTreeMap<String, u64>, Error> {
         (0..)
             .zip(abi::counter::NAMES)

@@ -27,7 +27,7 @@ use std::collections::BTreeMap;
 
 use eastwest_compile::{CompiledService, ServiceKey};
 
-pub use ebpf::retire::{forget_ended_flows, retire};
+pub use ebpf::retire::{forget_ended_flows, forget_kube_proxys_flows, retire};
 pub use ebpf::{Beside, EbpfDataplane, NameCount, NodeNames, Programs};
 pub use error::Error;
 pub use memory::{MemoryTables, Recording};
@@ -54,6 +54,10 @@ pub trait Dataplane: Send {
     /// Tries Services again that found no room. Call it now and then, such as with each report; it costs nothing when
     /// there is nothing to do.
     fn retry(&mut self) -> Applied;
+
+    /// Whether frontends at [`Options::skip_addresses`] are programmed all the same, where they have backends: what this node
+    /// serves itself at these addresses is not there. Counts from the next [`apply`](Self::apply) of each Service on.
+    fn set_stand_in(&mut self, on: bool);
 
     /// Counters of the kernel programs by [`eastwest_abi::counter::NAMES`].
     ///

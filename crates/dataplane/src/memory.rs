@@ -193,6 +193,10 @@ impl Dataplane for Recording {
         self.plan.retry(&mut self.tables, now)
     }
 
+    fn set_stand_in(&mut self, on: bool) {
+        self.plan.set_stand_in(on);
+    }
+
     fn counters(&self) -> Result<BTreeMap<String, u64>, Error> {
         Ok(abi::counter::NAMES.iter().map(|name| ((*name).to_owned(), 0)).collect())
     }

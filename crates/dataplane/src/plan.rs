@@ -125,6 +125,8 @@ pub struct Rules {
 pub struct Plan {
     limits: Limits,
     rules: Rules,
+    /// Frontends at `Rules::skip` that have backends are programmed all the same.
+    stand_in: bool,
     services: HashMap<ServiceKey, Service>,
     /// What is in the frontend tables, address entries aside.
     frontends: HashMap<Tuple, Installed>,
@@ -312,6 +314,7 @@ impl Plan {
         Self {
             limits,
             rules,
+            stand_in: false,
             services: HashMap::new(),
             frontends: HashMap::new(),
             waiting: HashMap::new(),
@@ -418,6 +421,11 @@ impl Plan {
             }
         }
         Ok(applied)
+    }
+
+    /// See [`Dataplane::set_stand_in`](crate::Dataplane::set_stand_in).
+    pub fn set_stand_in(&mut self, on: bool) {
+        self.stand_in = on;
     }
 
     /// Says which clients are inside the cluster although they come by a NIC.

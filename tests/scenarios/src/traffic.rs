@@ -57,6 +57,8 @@ pub type Report = Vec<(String, BTreeMap<String, Count>)>;
 
 struct Shared {
     report: Mutex<Report>,
+    /// When the phase began.
+    begun: Mutex<Instant>,
     ended: AtomicBool,
 }
 
@@ -72,7 +74,12 @@ impl Shared {
             Err(e) => {
                 count.failed += 1;
                 if count.examples.len() < KEPT {
-                    count.examples.push(format!("after {} ms: {e}", begun.elapsed().as_millis()));
+                    let phase = self.begun.lock().unwrap_or_else(std::sync::PoisonError::into_inner).elapsed();
+                    count.examples.push(format!(
+                        "after {} ms, {:.1} s into the phase: {e}",
+                        begun.elapsed().as_millis(),
+                        phase.as_secs_f64()
+                    ));
                 }
             }
         }
@@ -85,8 +92,11 @@ impl Shared {
 
 /// Asks until standard input ends.
 pub fn run(plan: &Plan) -> Report {
-    let shared =
-        Shared { report: Mutex::new(vec![("start".to_owned(), BTreeMap::new())]), ended: false.into() };
+    let shared = Shared {
+        report: Mutex::new(vec![("start".to_owned(), BTreeMap::new())]),
+        begun: Instant::now().into(),
+        ended: false.into(),
+    };
     let pause = Duration::from_millis(plan.pause);
     std::thread::scope(|scope| {
         let shared = &shared;
@@ -106,6 +116,7 @@ pub fn run(plan: &Plan) -> Report {
         for line in io::stdin().lines().map_while(Result::ok) {
             let mut report = shared.report.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             report.push((line, BTreeMap::new()));
+            *shared.begun.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Instant::now();
         }
         shared.ended.store(true, Ordering::Relaxed);
     });

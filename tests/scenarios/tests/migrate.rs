@@ -19,11 +19,11 @@ const DRAIN: &str = "--drain=20s";
 const BETWEEN: Duration = Duration::from_secs(5);
 
 /// Where there is traffic: its name, and what runs it.
-struct Loads(Vec<(String, Child)>);
+struct Loads(Vec<(String, Child)>, Instant);
 
 impl Loads {
     fn phase(&mut self, name: &str) -> Result<()> {
-        println!("{name}");
+        println!("{:.1} s: {name}", self.1.elapsed().as_secs_f64());
         for (_, child) in &mut self.0 {
             writeln!(child.stdin.as_mut().context("stdin")?, "{name}")?;
         }
@@ -127,7 +127,7 @@ fn start(cluster: &Kubernetes, service: &Value) -> Result<Loads> {
     loads.push(("a process of n1".to_owned(), spawn(&mut command, &inside)?));
     let mut command = cluster.command(&["exec", "client", program]);
     loads.push(("outside, by n1".to_owned(), spawn(&mut command, &outside)?));
-    Ok(Loads(loads))
+    Ok(Loads(loads, Instant::now()))
 }
 
 #[test]
@@ -144,7 +144,7 @@ fn no_request_fails() -> Result<()> {
         Ok(Some(()))
     })?;
     let mut loads = start(&cluster, &service)?;
-    let begun = Instant::now();
+    let begun = loads.1;
     let moved = change_over(&cluster, &mut loads);
     let reports = loads.end()?;
     println!("{}\n{} s", table(&reports), begun.elapsed().as_secs());

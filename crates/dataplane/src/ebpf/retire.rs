@@ -4,14 +4,20 @@
 use std::path::Path;
 use std::time::Duration;
 
-use aya::maps::{Array, HashMap, Map, MapData};
+use std::net::IpAddr;
+
+use aya::maps::{Array, HashMap, Map, MapData, MapError};
 use eastwest_abi::{self as abi, config_flags, conntrack_state, direction, frontend_flags};
 
 use super::tables::{Wire, failed};
+use crate::beside::left;
 use crate::{Error, address, pins, sys};
 
 /// `Conntrack::seen` counts in this many nanoseconds, as a power of two.
 const UNIT: u32 = 30;
+/// Units after which the last packets of a connection that has ended have come. One that comes later than its entry went would
+/// be a new connection to whoever serves now, which resets it.
+const LAST: u32 = 2;
 /// Silence after which a datagram's sender is taken to have had its answer.
 const UDP_IDLE: Duration = Duration::from_secs(5);
 /// IANA's number (RFC 9293).
@@ -30,6 +36,8 @@ pub async fn retire(pin_dir: &Path) -> Result<(), Error> {
     let mut now = config.get(&0, 0).map_err(|e| failed(abi::maps::CONFIG, "read", e))?;
     now.0.flags &= !(config_flags::SERVICE_RANGES | config_flags::NAMES);
     config.set(0, now, 0).map_err(|e| failed(abi::maps::CONFIG, "write", e))?;
+    // The tuples of these are free for what others open from here on.
+    forget_ended_flows(pin_dir)?;
     forget::<Wire<abi::FrontendKey4>>(pin_dir, abi::maps::FRONTENDS4)?;
     forget::<Wire<abi::FrontendKey6>>(pin_dir, abi::maps::FRONTENDS6)?;
     forget_ended_flows(pin_dir).map(drop)
@@ -50,6 +58,38 @@ pub fn forget_ended_flows(pin_dir: &Path) -> Result<usize, Error> {
             (k.0.protocol, k.0.direction, v.0.service, v.0.state, v.0.seen)
         })?;
     Ok(four + six)
+}
+
+/// Takes what has ended of kube-proxy's connections out of nf_conntrack, where new ones of ours would find their tuples taken.
+/// To be called when its rules are gone, and again while connections are left. How many there are.
+///
+/// # Errors
+/// When netfilter or the kernel refuses.
+pub fn forget_kube_proxys_flows(pin_dir: &Path) -> Result<usize, Error> {
+    let (Some(four), Some(six)) =
+        (open(pin_dir, abi::maps::FRONTENDS4)?, open(pin_dir, abi::maps::FRONTENDS6)?)
+    else {
+        return Ok(0);
+    };
+    let four = HashMap::<_, Wire<abi::FrontendKey4>, Wire<abi::Frontend>>::try_from(four)
+        .map_err(|e| failed(abi::maps::FRONTENDS4, "open", e))?;
+    let six = HashMap::<_, Wire<abi::FrontendKey6>, Wire<abi::Frontend>>::try_from(six)
+        .map_err(|e| failed(abi::maps::FRONTENDS6, "open", e))?;
+    let is_there = |addr: IpAddr, port: u16, protocol: u8| {
+        let port = port.to_be_bytes();
+        let found: Result<_, MapError> = match addr {
+            IpAddr::V4(ip) => {
+                four.get(&Wire(abi::FrontendKey4 { addr: ip.octets(), port, protocol, pad: 0 }), 0)
+            }
+            IpAddr::V6(ip) => {
+                six.get(&Wire(abi::FrontendKey6 { addr: ip.octets(), port, protocol, pad: 0 }), 0)
+            }
+        };
+        found.is_ok()
+    };
+    // An entry for the address alone: a Service's, with ports that it has or had, or that of this node's DNS.
+    left::forget(|(addr, port, protocol)| is_there(addr, port, protocol) || is_there(addr, 0, 0))
+        .map_err(|source| Error::system("look through nf_conntrack", source))
 }
 
 fn open(pin_dir: &Path, name: &'static str) -> Result<Option<Map>, Error> {
@@ -101,8 +141,9 @@ fn sweep<K: aya::Pod, V: aya::Pod>(
 fn at_work((protocol, _, service, state, seen): Fields, now: u32) -> bool {
     let ended = state & conntrack_state::RESET != 0
         || state & conntrack_state::FIN_FORWARD != 0 && state & conntrack_state::FIN_REVERSE != 0;
-    let silent = u64::from(now.wrapping_sub(seen)) << UNIT;
-    service != 0 && !ended && (protocol == TCP || u128::from(silent) < UDP_IDLE.as_nanos())
+    let silent = now.wrapping_sub(seen);
+    let open = protocol == TCP || u128::from(u64::from(silent) << UNIT) < UDP_IDLE.as_nanos();
+    service != 0 && if ended { silent < LAST } else { open }
 }
 
 #[cfg(test)]
@@ -117,8 +158,9 @@ mod tests {
             ("open", (tcp, direction::FORWARD, 1, 0, 10), true),
             ("silent for long", (tcp, direction::FORWARD, 1, 0, 0), true),
             ("half closed", (tcp, direction::FORWARD, 1, conntrack_state::FIN_FORWARD, 10), true),
-            ("closed", (tcp, direction::FORWARD, 1, both, 10), false),
-            ("reset", (tcp, direction::FORWARD, 1, conntrack_state::RESET, 10), false),
+            ("closed a moment ago", (tcp, direction::FORWARD, 1, both, 9), true),
+            ("closed", (tcp, direction::FORWARD, 1, both, 8), false),
+            ("reset", (tcp, direction::FORWARD, 1, conntrack_state::RESET, 8), false),
             ("the other half", (tcp, direction::REVERSE, 1, 0, 10), true),
             ("no Service's", (tcp, direction::FORWARD, 0, 0, 10), false),
             ("a datagram", (udp, direction::FORWARD, 1, 0, 10), true),

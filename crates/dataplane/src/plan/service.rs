@@ -75,7 +75,8 @@ impl Plan {
         let mut blocked = Vec::new();
         for frontend in wanted.frontends {
             let tuple = Tuple::of(frontend);
-            if self.rules.skip.contains(&tuple.addr) || !names.insert(tuple) {
+            let stood_in_for = self.stand_in && !frontend.inside.backends.is_empty();
+            if self.rules.skip.contains(&tuple.addr) && !stood_in_for || !names.insert(tuple) {
                 continue;
             }
             match self.frontends.get(&tuple) {
@@ -228,7 +229,10 @@ impl Plan {
             }
             let affinity = frontend.affinity_seconds;
             let value = abi::Frontend { service: id, flags, affinity, pad: 0, inside, outside };
-            stage.frontends.push((*tuple, value, frontend.kind == FrontendKind::ClusterIp));
+            // An address of the node stays that while others stand in: a port that comes and goes is not refused.
+            let virtual_ip =
+                frontend.kind == FrontendKind::ClusterIp && !self.rules.skip.contains(&tuple.addr);
+            stage.frontends.push((*tuple, value, virtual_ip));
         }
         let mut needed = [0u32; 2];
         for (list, ranges) in &stage.sources {

@@ -568,6 +568,39 @@ fn masquerading_all_is_of_virtual_addresses_and_can_be_switched() {
 }
 
 #[test]
+fn others_stand_in_at_an_address_of_the_node() {
+    let mut tables = MemoryTables::default();
+    let rules = Rules {
+        skip: HashSet::from([v4(10)]),
+        ranges: vec!["10.96.0.0/16".parse().expect("a range")],
+        ..Rules::default()
+    };
+    let mut plan = Plan::adopt(&mut tables, LIMITS, rules.clone(), Held::default()).expect("adopts");
+    let address = |tables: &MemoryTables| tables.frontends.get(&Tuple::address(v4(10))).map(|f| f.flags);
+    let dns = service("dns", vec![frontend(v4(10), 53, &[pod(1)]), frontend(v4(10), 9153, &[])]);
+    plan.set_stand_in(true);
+    plan.apply(&mut tables, Duration::ZERO, &dns.key, Some(&dns)).expect("room");
+    let keys: HashSet<Tuple> = tables.frontends.keys().copied().collect();
+    assert_eq!(keys, HashSet::from([tcp(v4(10), 53), Tuple::address(v4(10))]), "who has nobody is not asked");
+    assert_eq!(
+        address(&tables),
+        Some(abi::frontend_flags::NODE),
+        "no port is refused, as others come and go"
+    );
+
+    // An agent that begins finds it so, and it stays until the agent serves.
+    let held = tables.held();
+    let mut plan = Plan::adopt(&mut tables, LIMITS, rules, held).expect("adopts");
+    plan.set_stand_in(true);
+    let applied = plan.reconcile(&mut tables, Duration::ZERO, &mut [&dns].into_iter()).expect("reconciles");
+    assert_eq!(applied.writes, 0);
+    plan.set_stand_in(false);
+    plan.apply(&mut tables, Duration::ZERO, &dns.key, Some(&dns)).expect("room");
+    assert_eq!(tables.frontends.len(), 1);
+    assert_eq!(address(&tables), Some(abi::frontend_flags::NODE));
+}
+
+#[test]
 fn addresses_that_others_serve_are_left_alone() {
     let mut tables = MemoryTables::default();
     let rules = Rules {
