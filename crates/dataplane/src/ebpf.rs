@@ -34,7 +34,7 @@ use tables::{KernelTables, Mapped, Wire};
 use upgrade::Upgrade;
 
 /// All maps, with sizes of key and value for a look at pinned ones.
-const MAPS: [(&str, usize, usize); 17] = [
+const MAPS: [(&str, usize, usize); 18] = [
     (abi::maps::CONFIG, 4, size_of::<abi::Config>()),
     (abi::maps::FRONTENDS4, size_of::<abi::FrontendKey4>(), size_of::<abi::Frontend>()),
     (abi::maps::FRONTENDS6, size_of::<abi::FrontendKey6>(), size_of::<abi::Frontend>()),
@@ -53,6 +53,8 @@ const MAPS: [(&str, usize, usize); 17] = [
     (abi::maps::FRAGMENTS4, size_of::<abi::FragmentKey4>(), size_of::<abi::Fragment>()),
     (abi::maps::FRAGMENTS6, size_of::<abi::FragmentKey6>(), size_of::<abi::Fragment>()),
     (abi::maps::COUNTERS, 4, 8),
+    // Pinned, as old and new programs share the connection tables while one takes over from the other.
+    (abi::maps::CHANGES, 4, 4),
 ];
 
 /// The programs, loaded as they are needed. Clones share them.
@@ -396,6 +398,12 @@ fn wanted_entries(name: &str, options: &Options) -> Option<u32> {
     })
 }
 
+/// Size of a map: as it is pinned, or as it will be.
+fn entries(dir: &Path, name: &str, options: &Options) -> Option<u32> {
+    let pinned = MapInfo::from_pin(dir.join(name)).ok().map(|info| info.max_entries());
+    pinned.or_else(|| wanted_entries(name, options))
+}
+
 /// The kernel reuses a pinned map whatever its layout: look before the programs do. Says which maps keep another size than
 /// asked for.
 fn check_pins(dir: &Path, options: &Options) -> Result<Vec<String>, Error> {
@@ -430,6 +438,9 @@ fn at_least(major: u8, minor: u8) -> bool {
     KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(major, minor, 0))
 }
 
+/// CPUs look at a connection table again when one of so many parts of it was added.
+const KEPT_PARTS: u32 = 16;
+
 fn load(dir: &Path, options: &Options) -> Result<Ebpf, Error> {
     let mut loader = EbpfLoader::new();
     for (name, ..) in MAPS {
@@ -445,6 +456,12 @@ fn load(dir: &Path, options: &Options) -> Result<Ebpf, Error> {
         tracing::warn!("before Linux 5.18 a refused connection of a host's process fails with EPERM");
     }
     loader.override_global(abi::globals::SET_RETVAL, &set_retval, true);
+    let smaller = [abi::maps::CONNTRACK4, abi::maps::CONNTRACK6]
+        .iter()
+        .filter_map(|name| entries(dir, name, options))
+        .min();
+    let turn = (smaller.unwrap_or(0) / KEPT_PARTS).max(1).ilog2();
+    loader.override_global(abi::globals::TURN, &turn, true);
     loader.load(crate::object::OBJECT).map_err(|error| Error::Load(Box::new(error)))
 }
 

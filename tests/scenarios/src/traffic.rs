@@ -74,7 +74,8 @@ impl Shared {
             Err(e) => {
                 count.failed += 1;
                 if count.examples.len() < KEPT {
-                    let phase = self.begun.lock().unwrap_or_else(std::sync::PoisonError::into_inner).elapsed();
+                    let phase =
+                        self.begun.lock().unwrap_or_else(std::sync::PoisonError::into_inner).elapsed();
                     count.examples.push(format!(
                         "after {} ms, {:.1} s into the phase: {e}",
                         begun.elapsed().as_millis(),

@@ -56,7 +56,9 @@ fn restarts(pod: &Value) -> u64 {
 
 fn scale(cluster: &Kubernetes, replicas: &str) -> Result<()> {
     let replicas = format!("--replicas={replicas}");
-    cluster.kubectl(&["-n", "kube-system", "scale", "deployment/eastwest-controller", &replicas], None).map(drop)
+    cluster
+        .kubectl(&["-n", "kube-system", "scale", "deployment/eastwest-controller", &replicas], None)
+        .map(drop)
 }
 
 fn controllers(cluster: &Kubernetes) -> Result<usize> {

@@ -56,6 +56,10 @@ pub mod maps {
     pub const CONNECTIONS: &str = "CONNECTIONS";
     /// `PerCpuArray<u64>` by `counter`.
     pub const COUNTERS: &str = "COUNTERS";
+    /// `Array<u32>` by the number of a flow's key, and one more for all halves that were added: changes of the connection
+    /// tables, counted by the kernel side alone. What a CPU has kept of a flow (`CACHE4`, `CACHE6`; not pinned) holds as long
+    /// as its count does not change.
+    pub const CHANGES: &str = "CHANGES";
 }
 
 /// Names of what is set in the object before it is loaded, and cannot change then.
@@ -63,6 +67,9 @@ pub mod globals {
     /// `u32`: 1 where the kernel has `bpf_set_retval` for cgroup programs (5.18), else 0. Without it a refused connection
     /// of a host's process fails with EPERM instead of ECONNREFUSED.
     pub const SET_RETVAL: &str = "SET_RETVAL";
+    /// `u32`: the power of two of halves that are added to the connection tables while a CPU goes by what it has kept of a
+    /// flow; a small part of the smaller table, so that a full one does not lose a flow which is seen that way alone.
+    pub const TURN: &str = "TURN";
     /// `[u32; 11]`: headers of the packets that `programs::SEND_XDP` makes, UDP over IPv4 with source port 0.
     pub const SEND: &str = "SEND";
     /// `u32`: how many source ports these have.
@@ -476,6 +483,13 @@ impl<A> ConntrackKey<A> {
         self.set_tag(protocol, direction);
     }
 
+    /// Protocol and direction in one word.
+    #[inline(always)]
+    pub fn tag(&self) -> u32 {
+        // SAFETY: the last 4 bytes, at a multiple of 4.
+        unsafe { (&raw const self.protocol).cast::<u32>().read() }
+    }
+
     /// Sets protocol and direction, in one word.
     #[inline(always)]
     pub fn set_tag(&mut self, protocol: u8, direction: u8) {
@@ -508,6 +522,17 @@ const _: () = assert!(core::mem::size_of::<ConntrackKey4>() == 16);
 const _: () = assert!(core::mem::size_of::<ConntrackKey6>() == 40);
 const _: () = assert!(core::mem::size_of::<Conntrack4>() == 32);
 const _: () = assert!(core::mem::size_of::<Conntrack6>() == 56);
+
+/// Sizes of what a CPU keeps of flows before the connection tables. Powers of two.
+pub mod cache {
+    /// Flows of a family that a CPU keeps.
+    pub const PLACES: u32 = 4096;
+    /// Numbers that a key may have.
+    pub const COUNTS: u32 = 16384;
+    /// Where the halves that were added are counted, after the numbers.
+    pub const ADDED: u32 = COUNTS;
+    const _: () = assert!(PLACES.is_power_of_two() && COUNTS.is_power_of_two() && PLACES <= COUNTS);
+}
 
 /// `ConntrackKey::direction`.
 pub mod direction {

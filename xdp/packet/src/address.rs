@@ -37,6 +37,8 @@ pub trait Address: Copy + Layout {
     fn is_virtual(self, config: &Config) -> bool;
     /// Goes into a hash that is the same on every machine.
     fn hash(self, hash: u32) -> u32;
+    /// Its words in one.
+    fn folded(self) -> u32;
 }
 
 /// 1 for 0, else 0, without a branch: the verifier follows each.
@@ -110,6 +112,11 @@ impl Address for Addr4 {
     fn hash(self, hash: u32) -> u32 {
         mix(hash, self.0)
     }
+
+    #[inline(always)]
+    fn folded(self) -> u32 {
+        self.0
+    }
 }
 
 impl Address for Addr6 {
@@ -175,6 +182,12 @@ impl Address for Addr6 {
     fn hash(self, hash: u32) -> u32 {
         let [a, b, c, d] = self.0;
         mix(mix(mix(mix(hash, a), b), c), d)
+    }
+
+    #[inline(always)]
+    fn folded(self) -> u32 {
+        let [a, b, c, d] = self.0;
+        a ^ b ^ c ^ d
     }
 }
 

@@ -10,6 +10,7 @@
 #![cfg_attr(not(any(test, feature = "host")), no_std)]
 
 mod address;
+mod cache;
 pub mod checksum;
 mod choose;
 pub mod floor;
@@ -33,6 +34,7 @@ pub mod wire;
 mod work;
 
 pub use address::Address;
+pub use cache::{Kept, number};
 pub use choose::{Owner, holds};
 pub use names::{Asked, Bulk, NameMaps, Named, Told, answer, asks, elsewhere, lives, lower};
 pub use nic::{nic_egress, nic_ingress};

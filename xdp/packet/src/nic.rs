@@ -11,10 +11,9 @@ use crate::choose::{self, Opening, Place};
 use crate::hard;
 use crate::icmp;
 use crate::parse::{Flow, Parsed};
-use crate::pod::{Known, back, known, not_opened, not_written};
+use crate::pod::{Known, answered, back, known, not_opened, not_written};
 use crate::refuse::cannot_send;
 use crate::rewrite::{rewrite, set_ttl};
-use crate::track;
 use crate::traits::{Maps, NotWritten, Packet, RouteQuery, Router, Verdict, Via};
 use crate::wire::{ETHERNET, PROTOCOL_SCTP, PROTOCOL_TCP, SCTP, UDP, icmp as message_of};
 use crate::work::Work;
@@ -108,13 +107,7 @@ pub(crate) fn is_answer<A: Address, M: Maps<A>>(maps: &M, flow: &Flow<A>) -> boo
 #[inline(always)]
 pub(crate) fn answer<A: Address, M: Maps<A>>(maps: &mut M, work: &mut Work<A>) -> bool {
     work.flow.key.set_tag(work.flow.key.protocol, direction::REVERSE);
-    let Some(value) = maps.track(&work.flow.key) else { return false };
-    work.value = *value;
-    if work.value.flags & flags::MASQUERADE == 0 {
-        return false;
-    }
-    let _ = track::note(maps, work);
-    true
+    answered(maps, work, flags::MASQUERADE, 0)
 }
 
 /// Finds the flow of an ICMP error that comes in: of a backend elsewhere or the way to it, or of a client outside.

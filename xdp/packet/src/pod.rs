@@ -3,6 +3,7 @@
 use eastwest_abi::{backend_flags, conntrack_flags as flags, counter, direction};
 
 use crate::address::Address;
+use crate::cache;
 use crate::choose::{self, Opening, Place};
 use crate::hard;
 use crate::icmp;
@@ -105,6 +106,13 @@ pub(crate) enum Known {
 #[inline(always)]
 pub(crate) fn known<A: Address, M: Maps<A>>(maps: &mut M, work: &mut Work<A>) -> Known {
     const WANTED: u32 = backend_flags::LIVE | backend_flags::USABLE;
+    if cache::find(maps, work)
+        && (work.flow.key.protocol != PROTOCOL_UDP
+            || work.value.flags & flags::DIRECT != 0
+            || track::backend_holds(maps, &work.value, WANTED))
+    {
+        return Known::Yes;
+    }
     let Some(value) = maps.track(&work.flow.key) else { return Known::No };
     work.value = *value;
     let opens = work.flow.tcp_flags & (tcp::SYN | tcp::ACK) == tcp::SYN;
@@ -116,7 +124,33 @@ pub(crate) fn known<A: Address, M: Maps<A>>(maps: &mut M, work: &mut Work<A>) ->
         }
     }
     // Evicted from the table, the other half has become another flow's: answers would go there.
-    if track::note(maps, work) { Known::Yes } else { Known::Again }
+    if !track::note(maps, work) {
+        return Known::Again;
+    }
+    cache::keep(maps, work);
+    Known::Yes
+}
+
+/// Looks for the reverse half of a flow with all of `wanted` flags and none of `unwanted`. Its forward half may have gone on
+/// to another backend; a late answer is still one.
+#[inline(always)]
+pub(crate) fn answered<A: Address, M: Maps<A>>(
+    maps: &mut M,
+    work: &mut Work<A>,
+    wanted: u16,
+    unwanted: u16,
+) -> bool {
+    if cache::find(maps, work) {
+        return work.value.flags & (wanted | unwanted) == wanted;
+    }
+    let Some(value) = maps.track(&work.flow.key) else { return false };
+    work.value = *value;
+    if work.value.flags & (wanted | unwanted) != wanted {
+        return false;
+    }
+    let _ = track::note(maps, work);
+    cache::keep(maps, work);
+    true
 }
 
 /// Translates a packet back, if it has a flow with all of `wanted` flags and none of `unwanted`.
@@ -131,13 +165,9 @@ pub(crate) fn back<A: Address, M: Maps<A>, P: Packet>(
     match hard::parse(maps, packet, work) {
         Parsed::Flow => {
             work.flow.key.set_tag(work.flow.key.protocol, direction::REVERSE);
-            let Some(value) = maps.track(&work.flow.key) else { return Verdict::Pass };
-            work.value = *value;
-            if work.value.flags & (wanted | unwanted) != wanted {
+            if !answered(maps, work, wanted, unwanted) {
                 return Verdict::Pass;
             }
-            // Its forward half may have gone on to another backend; a late answer is still one.
-            let _ = track::note(maps, work);
         }
         Parsed::Error => {
             if !icmp::of_half(maps, work, direction::REVERSE, wanted, unwanted) {

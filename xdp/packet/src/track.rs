@@ -9,6 +9,7 @@ use eastwest_abi::{
 };
 
 use crate::address::Address;
+use crate::cache;
 use crate::traits::{Insert, Maps};
 use crate::wire::{PROTOCOL_UDP, tcp};
 use crate::work::Work;
@@ -96,8 +97,31 @@ pub fn note<A: Address, M: Maps<A>>(maps: &mut M, work: &mut Work<A>) -> bool {
         return true;
     }
     work.value.seen = work.now;
+    work.changed = work.value.state != state;
     work.value.state = state;
     refresh(maps, work)
+}
+
+/// Adds a half, or with `only_new` false replaces it.
+#[inline(always)]
+fn insert<A: Address, M: Maps<A>>(
+    maps: &mut M,
+    key: &ConntrackKey<A>,
+    value: &Conntrack<A>,
+    only_new: bool,
+) -> Insert {
+    let result = maps.track_insert(key, value, only_new);
+    if result == Insert::Done {
+        cache::added(maps, key);
+    }
+    result
+}
+
+/// Removes a half, if it is there.
+#[inline(always)]
+fn remove<A: Address, M: Maps<A>>(maps: &mut M, key: &ConntrackKey<A>) {
+    maps.track_remove(key);
+    cache::forget(maps, key);
 }
 
 /// Writes time and state of `value` to both halves, and brings back the other if the table has lost it.
@@ -107,6 +131,9 @@ fn refresh<A: Address, M: Maps<A>>(maps: &mut M, work: &mut Work<A>) -> bool {
         half.seen = work.value.seen;
         half.state |= work.value.state;
     }
+    if work.changed {
+        cache::forget(maps, &work.flow.key);
+    }
     work.other = other_key(&work.flow.key, &work.value);
     work.back = other_value(&work.flow.key, &work.value);
     match maps.track(&work.other) {
@@ -115,10 +142,13 @@ fn refresh<A: Address, M: Maps<A>>(maps: &mut M, work: &mut Work<A>) -> bool {
             if ours {
                 half.seen = work.value.seen;
                 half.state |= work.value.state;
+                if work.changed {
+                    cache::forget(maps, &work.other);
+                }
             }
             ours
         }
-        None => maps.track_insert(&work.other, &work.back, true) != Insert::Exists,
+        None => insert(maps, &work.other, &work.back, true) != Insert::Exists,
     }
 }
 
@@ -138,7 +168,7 @@ pub enum Opened {
 pub fn open<A: Address, M: Maps<A>>(maps: &mut M, work: &mut Work<A>, again: bool) -> Opened {
     work.other = other_key(&work.flow.key, &work.value);
     work.back = other_value(&work.flow.key, &work.value);
-    match maps.track_insert(&work.other, &work.back, true) {
+    match insert(maps, &work.other, &work.back, true) {
         Insert::Done => {}
         Insert::Full => return Opened::Full,
         Insert::Exists => match take_over(maps, work) {
@@ -147,21 +177,21 @@ pub fn open<A: Address, M: Maps<A>>(maps: &mut M, work: &mut Work<A>, again: boo
             Insert::Full => return Opened::Full,
         },
     }
-    match maps.track_insert(&work.flow.key, &work.value, !again) {
+    match insert(maps, &work.flow.key, &work.value, !again) {
         Insert::Done => Opened::Yes,
         Insert::Full => {
-            maps.track_remove(&work.other);
+            remove(maps, &work.other);
             Opened::Full
         }
         Insert::Exists => {
             // Another CPU opened the same flow just now: follow it.
             let Some(theirs) = maps.track(&work.flow.key) else {
-                maps.track_remove(&work.other);
+                remove(maps, &work.other);
                 return Opened::Taken;
             };
             work.holder = *theirs;
             if !same_rewrite(&work.holder, &work.value) {
-                maps.track_remove(&work.other);
+                remove(maps, &work.other);
             }
             work.value = work.holder;
             Opened::Yes
@@ -175,12 +205,12 @@ pub fn open<A: Address, M: Maps<A>>(maps: &mut M, work: &mut Work<A>, again: boo
 fn take_over<A: Address, M: Maps<A>>(maps: &mut M, work: &mut Work<A>) -> Insert {
     let Some(holder) = maps.track(&work.other) else {
         // Evicted in between.
-        return maps.track_insert(&work.other, &work.back, true);
+        return insert(maps, &work.other, &work.back, true);
     };
     work.holder = *holder;
     if same_rewrite(&work.holder, &work.back) {
         // Ours: what is left of a flow whose other half is gone, or the flow that is opened again.
-        return maps.track_insert(&work.other, &work.back, false);
+        return insert(maps, &work.other, &work.back, false);
     }
     if !over(maps, work.other.protocol, &work.holder, work.value.seen, work.patient) {
         return Insert::Exists;
@@ -189,10 +219,10 @@ fn take_over<A: Address, M: Maps<A>>(maps: &mut M, work: &mut Work<A>) -> Insert
     work.holder_key = other_key(&work.other, &work.holder);
     work.theirs = other_value(&work.other, &work.holder);
     if maps.track(&work.holder_key).is_some_and(|half| same_rewrite(half, &work.theirs)) {
-        maps.track_remove(&work.holder_key);
+        remove(maps, &work.holder_key);
     }
-    maps.track_remove(&work.other);
-    maps.track_insert(&work.other, &work.back, true)
+    remove(maps, &work.other);
+    insert(maps, &work.other, &work.back, true)
 }
 
 /// Whether the flow that holds a reverse key is over. `patient`: and its ends have forgotten it.

@@ -5,6 +5,7 @@ use eastwest_abi::{
 };
 
 use crate::address::Address;
+use crate::cache::Kept;
 use crate::checksum::Sum;
 
 /// What is to be done with the packet now.
@@ -46,6 +47,14 @@ pub trait Maps<A: Address> {
     fn track_insert(&mut self, key: &ConntrackKey<A>, value: &Conntrack<A>, only_new: bool) -> Insert;
     /// Removes a half, if it is there.
     fn track_remove(&mut self, key: &ConntrackKey<A>);
+    /// A place of this CPU's for a half of a flow, below `cache::PLACES`.
+    fn kept(&mut self, place: u32) -> Option<&mut Kept<A>>;
+    /// Changes of the table at a key's number, below `cache::COUNTS`.
+    fn count_of(&self, number: u32) -> u32;
+    /// Counts a change of the table, on all CPUs.
+    fn count_on(&mut self, number: u32);
+    /// How often a part of the table was added; see `globals::TURN`.
+    fn turns(&self) -> u32;
     /// The backend that a client was given.
     fn affinity(&self, key: &AffinityKey<A>) -> Option<Affinity>;
     /// Notes the backend that a client is given.

@@ -15,6 +15,9 @@ pub struct Work<A> {
     pub(crate) tick: u64,
     /// [`Maps::now`](crate::Maps::now) at that tick.
     pub(crate) now: u32,
+    /// The number of the packet's key, and the changes counted there: for what is not in the cache.
+    pub(crate) number: u32,
+    pub(crate) count: u32,
     /// The packet.
     pub flow: Flow<A>,
     /// What is to become of it: the forward half's value.
@@ -24,6 +27,8 @@ pub struct Work<A> {
     /// How it gets there. Here and not in a register: Linux 6.1's verifier forgets over a call that a constant decides a
     /// branch behind it, and takes the branch's other side out of the program.
     pub(crate) via: Via,
+    /// The state of TCP or SCTP is another one now.
+    pub(crate) changed: bool,
     /// A tuple is left to a connection that was closed a moment ago, as there are others to be tried.
     pub(crate) patient: bool,
     /// Key of the other half.

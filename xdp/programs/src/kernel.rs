@@ -1,22 +1,26 @@
 //! The tables of `eastwest_packet` over the BPF maps, and what XDP and tc programs share.
 
+use aya_ebpf::Global;
 use aya_ebpf::bindings::{
     BPF_ANY, BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS, BPF_NOEXIST,
     bpf_fib_lookup as FibLookup, bpf_fib_lookup__bindgen_ty_1, bpf_fib_lookup__bindgen_ty_2,
     bpf_fib_lookup__bindgen_ty_3, bpf_fib_lookup__bindgen_ty_4, bpf_fib_lookup__bindgen_ty_5,
 };
+use core::arch::asm;
+
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use aya_ebpf::helpers::{bpf_fib_lookup, bpf_get_prandom_u32, bpf_jiffies64, bpf_ktime_get_coarse_ns};
 use eastwest_abi::{
     Addr4, Addr6, Affinity, AffinityKey, Backend, Config, Conntrack, ConntrackKey, EndpointKey4,
-    EndpointKey6, Fragment, FragmentKey, Frontend, FrontendKey4, FrontendKey6, Source,
+    EndpointKey6, Fragment, FragmentKey, Frontend, FrontendKey4, FrontendKey6, Source, cache,
 };
-use eastwest_packet::{Address, Hop, Insert, Maps, RouteQuery, Work};
+use eastwest_packet::{Address, Hop, Insert, Kept, Maps, RouteQuery, Work};
 
 use crate::events;
 use crate::maps::{
-    AFFINITY4, AFFINITY6, BACKENDS, CONFIG, CONNTRACK4, CONNTRACK6, COUNTERS, ENDPOINTS4, ENDPOINTS6,
-    FRAGMENTS4, FRAGMENTS6, FRONTENDS4, FRONTENDS6, SLOTS, SOURCES4, SOURCES6, WORK4, WORK6,
+    AFFINITY4, AFFINITY6, BACKENDS, CACHE4, CACHE6, CHANGES, CONFIG, CONNTRACK4, CONNTRACK6, COUNTERS,
+    ENDPOINTS4, ENDPOINTS6, FRAGMENTS4, FRAGMENTS6, FRONTENDS4, FRONTENDS6, SLOTS, SOURCES4, SOURCES6, WORK4,
+    WORK6,
 };
 
 /// XDP puts this before a packet that the tc program behind it shall finish.
@@ -67,8 +71,12 @@ pub fn source<A>(list: u32, addr: A) -> Key<Source<A>> {
     Key::new(size_of::<Source<A>>() as u32 * 8, Source { list, addr })
 }
 
+/// `eastwest_abi::globals::TURN`.
+#[unsafe(no_mangle)]
+static TURN: Global<u32> = Global::new(13);
+
 macro_rules! family {
-    ($address:ty, $frontend_key:ty, $endpoint_key:ty, $frontends:ident, $endpoints:ident, $conntrack:ident, $affinity:ident, $fragments:ident, $sources:ident) => {
+    ($address:ty, $frontend_key:ty, $endpoint_key:ty, $frontends:ident, $endpoints:ident, $conntrack:ident, $cache:ident, $affinity:ident, $fragments:ident, $sources:ident) => {
         impl Maps<$address> for Kernel {
             #[inline(always)]
             fn config(&self) -> Option<&Config> {
@@ -126,6 +134,31 @@ macro_rules! family {
             #[inline(always)]
             fn track_remove(&mut self, key: &ConntrackKey<$address>) {
                 let _ = $conntrack.remove(key);
+            }
+
+            #[inline(always)]
+            fn kept(&mut self, place: u32) -> Option<&mut Kept<$address>> {
+                // SAFETY: this CPU's own element; a program runs to its end before another starts, and takes it for a moment.
+                $cache.get_ptr_mut(place).map(|kept| unsafe { &mut *kept })
+            }
+
+            #[inline(always)]
+            fn count_of(&self, number: u32) -> u32 {
+                CHANGES.get(number).copied().unwrap_or(0)
+            }
+
+            #[inline(always)]
+            fn turns(&self) -> u32 {
+                <Self as Maps<$address>>::count_of(self, cache::ADDED) >> (TURN.load() & 31)
+            }
+
+            #[inline(always)]
+            fn count_on(&mut self, number: u32) {
+                if let Some(count) = CHANGES.get_ptr_mut(number) {
+                    // SAFETY: adds in one step to an aligned element that stays mapped while the program runs. The target has no
+                    // atomics in `core`.
+                    unsafe { asm!("lock *(u32 *)({count} + 0) += {one}", count = in(reg) count, one = in(reg) 1u64) };
+                }
             }
 
             #[inline(always)]
@@ -199,6 +232,7 @@ family!(
     FRONTENDS4,
     ENDPOINTS4,
     CONNTRACK4,
+    CACHE4,
     AFFINITY4,
     FRAGMENTS4,
     SOURCES4
@@ -210,6 +244,7 @@ family!(
     FRONTENDS6,
     ENDPOINTS6,
     CONNTRACK6,
+    CACHE6,
     AFFINITY6,
     FRAGMENTS6,
     SOURCES6

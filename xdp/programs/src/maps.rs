@@ -7,9 +7,9 @@ use eastwest_abi::names::{Answer, NameCounts, Names, Question, SERVERS, word};
 use eastwest_abi::{
     Addr4, Addr6, Affinity, AffinityKey4, AffinityKey6, Backend, Config, Conntrack4, Conntrack6,
     ConntrackKey4, ConntrackKey6, EndpointKey4, EndpointKey6, Fragment, FragmentKey4, FragmentKey6, Frontend,
-    FrontendKey4, FrontendKey6, Socket, SocketKey, Source4, Source6, counter,
+    FrontendKey4, FrontendKey6, Socket, SocketKey, Source4, Source6, cache, counter,
 };
-use eastwest_packet::{Asked, Work};
+use eastwest_packet::{Asked, Kept, Work};
 
 #[btf_map]
 pub static CONFIG: Array<Config, 1> = Array::new();
@@ -54,6 +54,13 @@ pub static EVENTS: RingBuf<[u8; 0], 262144> = RingBuf::new();
 pub static CONNECTIONS: Array<u64, 65536, { BPF_F_MMAPABLE as usize }> = Array::new();
 #[btf_map]
 pub static COUNTERS: PerCpuArray<u64, { counter::COUNT as usize }> = PerCpuArray::new();
+
+#[btf_map]
+pub static CHANGES: Array<u32, { cache::ADDED as usize + 1 }> = Array::new();
+#[btf_map]
+pub static CACHE4: PerCpuArray<Kept<Addr4>, { cache::PLACES as usize }> = PerCpuArray::new();
+#[btf_map]
+pub static CACHE6: PerCpuArray<Kept<Addr6>, { cache::PLACES as usize }> = PerCpuArray::new();
 
 /// Memory for flows that are being opened.
 #[btf_map]

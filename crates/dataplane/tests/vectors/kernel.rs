@@ -12,9 +12,9 @@ use eastwest_abi::{
     FragmentKey4, FragmentKey6, Source, maps, names, programs,
 };
 use eastwest_dataplane::object::OBJECT;
-use eastwest_packet::Verdict;
 use eastwest_packet::host::{HostMaps, Program};
 use eastwest_packet::vectors::SENT_LINK;
+use eastwest_packet::{Verdict, number};
 
 /// What XDP puts before a packet that it hands over.
 const MARK: [u8; 4] = 0x6577_6831_u32.to_ne_bytes();
@@ -95,6 +95,12 @@ impl Kernel {
 
     /// Makes the maps hold what the tables do.
     pub fn fill(&mut self, from: &HostMaps) {
+        self.fill_services(from);
+        self.forget();
+    }
+
+    /// The same, and leaves the connection tables as they are.
+    pub fn fill_services(&mut self, from: &HostMaps) {
         self.configure(from);
         let mut backends = Array::<_, [u8; 32]>::try_from(self.map(maps::BACKENDS)).expect("array");
         for (id, backend) in from.backends.iter().enumerate() {
@@ -112,7 +118,6 @@ impl Kernel {
         let nic = self.nic;
         let mut nics = HashMap::<_, u32, u32>::try_from(self.map(maps::NICS)).expect("hash");
         nics.insert(nic, 1, 0).expect("insert");
-        self.forget();
     }
 
     /// Makes the maps of names hold what the tables do, and the programs that answer callable.
@@ -186,16 +191,28 @@ impl Kernel {
         }
     }
 
-    /// Empties the connection tables.
+    /// Empties the connection tables, and what CPUs have kept of them.
     pub fn forget(&mut self) {
-        const KEY4: usize = size_of::<ConntrackKey4>();
-        const KEY6: usize = size_of::<ConntrackKey6>();
-        self.replace::<KEY4, { size_of::<Conntrack4>() }>(maps::CONNTRACK4, std::iter::empty());
-        self.replace::<KEY6, { size_of::<Conntrack6>() }>(maps::CONNTRACK6, std::iter::empty());
+        let gone = self.lose();
+        let mut changes = Array::<_, u32>::try_from(self.map(maps::CHANGES)).expect("array");
+        for number in gone {
+            let count: u32 = changes.get(&number, 0).expect("get");
+            changes.set(number, count.wrapping_add(1), 0).expect("set");
+        }
         self.replace::<{ size_of::<AffinityKey4>() }, 12>(maps::AFFINITY4, std::iter::empty());
         self.replace::<{ size_of::<AffinityKey6>() }, 12>(maps::AFFINITY6, std::iter::empty());
         self.replace::<{ size_of::<FragmentKey4>() }, 8>(maps::FRAGMENTS4, std::iter::empty());
         self.replace::<{ size_of::<FragmentKey6>() }, 8>(maps::FRAGMENTS6, std::iter::empty());
+    }
+
+    /// Empties the connection tables alone, as a full one loses flows. The numbers of the keys.
+    pub fn lose(&mut self) -> Vec<u32> {
+        const KEY4: usize = size_of::<ConntrackKey4>();
+        const KEY6: usize = size_of::<ConntrackKey6>();
+        let gone4 = self.replace::<KEY4, { size_of::<Conntrack4>() }>(maps::CONNTRACK4, std::iter::empty());
+        let gone6 = self.replace::<KEY6, { size_of::<Conntrack6>() }>(maps::CONNTRACK6, std::iter::empty());
+        let four = gone4.iter().map(|key| number(&value::<ConntrackKey4, _>(key)));
+        four.chain(gone6.iter().map(|key| number(&value::<ConntrackKey6, _>(key)))).collect()
     }
 
     fn map(&mut self, name: &str) -> &mut aya::maps::Map {
@@ -206,15 +223,16 @@ impl Kernel {
         &mut self,
         name: &str,
         entries: impl Iterator<Item = ([u8; K], [u8; V])>,
-    ) {
+    ) -> Vec<[u8; K]> {
         let mut map = HashMap::<&mut MapData, [u8; K], [u8; V]>::try_from(self.map(name)).expect(name);
         let old: Vec<_> = map.keys().map(|key| key.expect(name)).collect();
-        for key in old {
-            map.remove(&key).expect(name);
+        for key in &old {
+            map.remove(key).expect(name);
         }
         for (key, value) in entries {
             map.insert(key, value, 0).expect(name);
         }
+        old
     }
 
     /// A counter of `eastwest_abi::counter`, over all CPUs.
@@ -307,6 +325,13 @@ pub fn ip(command: &str) {
     let mut words = command.split_whitespace();
     let output = Command::new(words.next().expect("a command")).args(words).output().expect(command);
     assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// A map's key or value.
+fn value<T: Copy, const N: usize>(bytes: &[u8; N]) -> T {
+    assert_eq!(size_of::<T>(), N);
+    // SAFETY: the types of `eastwest_abi` take any bytes, and the sizes are equal.
+    unsafe { std::mem::transmute_copy(bytes) }
 }
 
 /// The bytes of a map's key or value.

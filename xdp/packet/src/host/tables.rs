@@ -7,11 +7,15 @@ use eastwest_abi::names::{Answer, NameCounts, Names, Question, SERVERS, word};
 use eastwest_abi::{
     Addr4, Addr6, Affinity, AffinityKey, Backend, Config, Conntrack, ConntrackKey, EndpointKey4,
     EndpointKey6, Extent, Fragment, FragmentKey, Frontend, FrontendKey4, FrontendKey6, RANGES, Range, Range4,
-    Range6, backend_flags, config_flags, counter, frontend_flags,
+    Range6, backend_flags, cache, config_flags, counter, frontend_flags,
 };
 
 use crate::address::{octets, words};
+use crate::cache::Kept;
 use crate::traits::{Insert, Maps};
+
+/// As `globals::TURN`.
+const TURN: u32 = 6;
 
 /// All tables. Without limits unless [`capacity`](Self::capacity) sets one.
 #[derive(Clone, Debug)]
@@ -28,6 +32,15 @@ pub struct HostMaps {
     pub sources: Vec<(u32, IpAddr, u32)>,
     pub conntrack4: HashMap<ConntrackKey<Addr4>, Conntrack<Addr4>>,
     pub conntrack6: HashMap<ConntrackKey<Addr6>, Conntrack<Addr6>>,
+    /// Whether CPUs keep anything.
+    pub keeps: bool,
+    /// What each CPU keeps, by its number and the place.
+    pub kept4: HashMap<(usize, u32), Kept<Addr4>>,
+    pub kept6: HashMap<(usize, u32), Kept<Addr6>>,
+    /// Changes of the connection tables.
+    pub changes: HashMap<u32, u32>,
+    /// The CPU that runs.
+    pub cpu: usize,
     pub affinity4: HashMap<AffinityKey<Addr4>, Affinity>,
     pub affinity6: HashMap<AffinityKey<Addr6>, Affinity>,
     pub fragments4: HashMap<FragmentKey<Addr4>, Fragment>,
@@ -65,6 +78,11 @@ impl Default for HostMaps {
             sources: Vec::new(),
             conntrack4: HashMap::new(),
             conntrack6: HashMap::new(),
+            keeps: true,
+            kept4: HashMap::new(),
+            kept6: HashMap::new(),
+            changes: HashMap::new(),
+            cpu: 0,
             affinity4: HashMap::new(),
             affinity6: HashMap::new(),
             fragments4: HashMap::new(),
@@ -227,7 +245,7 @@ fn ip6(addr: Addr6) -> IpAddr {
 }
 
 macro_rules! family {
-    ($address:ty, $frontend_key:ty, $endpoint_key:ty, $frontends:ident, $endpoints:ident, $conntrack:ident, $affinity:ident, $fragments:ident, $ip:ident) => {
+    ($address:ty, $frontend_key:ty, $endpoint_key:ty, $frontends:ident, $endpoints:ident, $conntrack:ident, $kept:ident, $affinity:ident, $fragments:ident, $ip:ident) => {
         impl Maps<$address> for HostMaps {
             fn config(&self) -> Option<&Config> {
                 Some(&self.config)
@@ -278,6 +296,22 @@ macro_rules! family {
                 self.$conntrack.remove(key);
             }
 
+            fn kept(&mut self, place: u32) -> Option<&mut Kept<$address>> {
+                self.keeps.then(|| self.$kept.entry((self.cpu, place)).or_default())
+            }
+
+            fn count_of(&self, number: u32) -> u32 {
+                self.changes.get(&number).copied().unwrap_or(0)
+            }
+
+            fn count_on(&mut self, number: u32) {
+                *self.changes.entry(number).or_default() += 1;
+            }
+
+            fn turns(&self) -> u32 {
+                <Self as Maps<$address>>::count_of(self, cache::ADDED) >> TURN
+            }
+
             fn affinity(&self, key: &AffinityKey<$address>) -> Option<Affinity> {
                 self.$affinity.get(key).copied()
             }
@@ -307,7 +341,7 @@ macro_rules! family {
             }
 
             fn tick(&self) -> u64 {
-                self.now.into()
+                u64::from(self.now) << 16
             }
 
             fn clock(&self) -> u32 {
@@ -321,5 +355,27 @@ macro_rules! family {
     };
 }
 
-family!(Addr4, FrontendKey4, EndpointKey4, frontends4, endpoints4, conntrack4, affinity4, fragments4, ip4);
-family!(Addr6, FrontendKey6, EndpointKey6, frontends6, endpoints6, conntrack6, affinity6, fragments6, ip6);
+family!(
+    Addr4,
+    FrontendKey4,
+    EndpointKey4,
+    frontends4,
+    endpoints4,
+    conntrack4,
+    kept4,
+    affinity4,
+    fragments4,
+    ip4
+);
+family!(
+    Addr6,
+    FrontendKey6,
+    EndpointKey6,
+    frontends6,
+    endpoints6,
+    conntrack6,
+    kept6,
+    affinity6,
+    fragments6,
+    ip6
+);
