@@ -127,10 +127,14 @@ fn hairpin(c: &Cluster, vip: SocketAddr) -> Result<()> {
 fn host_process(c: &Cluster, vip: SocketAddr) -> Result<()> {
     let url = format!("http://{vip}/");
     let mut nodes = BTreeSet::new();
-    for _ in 0..24 {
+    // By chance one is left out of 24 once in some thousand times.
+    for _ in 0..100 {
         let text = run(&c.lab, "node-2", &["curl", "-sS", "-m", "3", &url])?;
         let answer: serde_json::Value = serde_json::from_str(&text)?;
         nodes.insert(answer["node"].as_str().context("node")?.to_owned());
+        if nodes.len() == 3 {
+            break;
+        }
     }
     ensure!(nodes.len() == 3, "reached {nodes:?}");
     Ok(())
